@@ -1,0 +1,83 @@
+"""Packaging of optr for pip and colcon.
+
+All metadata is here: `colcon build --symlink-install` fails with a [project] table in pyproject.toml.
+"""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+NAME = "optr"
+
+
+def share(*folders: str) -> list[tuple[str, list[str]]]:
+    """List the files of `folders` for share/optr, sub-folders kept.
+
+    Args:
+        folders: Folders beside this file; a missing one is skipped.
+
+    Returns:
+        Pairs of target folder and files, as `data_files` wants them: all relative.
+    """
+    found: dict[str, list[str]] = {}
+    for folder in folders:
+        for path in sorted(Path(folder).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts and not path.name.startswith("."):
+                found.setdefault(f"share/{NAME}/{path.parent.as_posix()}", []).append(path.as_posix())
+    return sorted(found.items())
+
+
+EXTRAS = {
+    "sim": ["mujoco>=3.3", "mink>=1.0", "daqp>=0.6"],
+    "episodes": ["mcap>=1.2", "zstandard>=0.22", "lz4>=4.3", "rosbags>=0.10"],
+    "media": ["matplotlib>=3.7", "av>=13"],
+    "ros": ["ros-jazzy-rclpy[fastrtps]", "ros-jazzy-common-interfaces"],
+}
+
+setup(
+    name=NAME,
+    version="0.1.0",
+    description="Any operator, in any environment, under one guard, on one record, over ROS 2",
+    long_description=Path("README.md").read_text(encoding="utf-8") if Path("README.md").is_file() else "",
+    long_description_content_type="text/markdown",
+    author="optr maintainers",
+    author_email="maintainers@optr.dev",
+    maintainer="optr maintainers",
+    maintainer_email="maintainers@optr.dev",
+    license="MIT",
+    python_requires=">=3.10,<3.14",
+    package_dir={"": "src"},
+    packages=find_packages("src", include=[NAME, f"{NAME}.*"]),
+    package_data={NAME: ["py.typed"]},
+    zip_safe=False,
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        (f"share/{NAME}", ["package.xml"]),
+        *share("launch", "config", "urdf"),
+        # `ros2 run` and `Node(package="optr")` look here; pip would put console scripts into bin/ alone.
+        (f"lib/{NAME}", sorted(path.as_posix() for path in Path("scripts/nodes").iterdir())),
+    ],
+    install_requires=["numpy>=1.24", "PyYAML>=6.0", "click>=8.1", "rich>=13.0"],
+    extras_require={
+        **EXTRAS,
+        # `colcon test` runs pytest only where an extra named `test` asks for it.
+        "test": ["pytest>=7.4", "hypothesis>=6.98"],
+        "dev": ["ruff>=0.9", "mypy>=1.11", "types-PyYAML"],
+        "all": [requirement for extra in EXTRAS.values() for requirement in extra],
+    },
+    entry_points={
+        "console_scripts": ["optr = optr.cli:main"],
+        "optr.operators": [
+            "hold = optr.operators.hold:Hold",
+            "random = optr.operators.random:Random",
+            "scripted_reach = optr.operators.scripted:ScriptedReach",
+            "scripted_push = optr.operators.scripted:ScriptedPush",
+            "scripted_pick_place = optr.operators.scripted:ScriptedPickPlace",
+        ],
+        "optr.tasks": [
+            "reach = optr.connectors.sim.tasks.reach:Reach",
+            "push = optr.connectors.sim.tasks.push:Push",
+            "pick_place = optr.connectors.sim.tasks.pick_place:PickPlace",
+        ],
+    },
+)
