@@ -1,0 +1,62 @@
+"""The error tree. Each child says what the caller could do next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class OptrError(Exception):
+    """Root of every error that optr raises on purpose."""
+
+
+class SpecError(OptrError):
+    """A spec file is wrong: mend the file at the line that the message names."""
+
+
+class ModelError(OptrError):
+    """A robot or scene model cannot be used: mend the model or the spec that names it."""
+
+
+class UnknownNameError(OptrError):
+    """Nothing of that name is installed: choose one of those that the message lists.
+
+    Attributes:
+        kind: What was looked for, for example `operator`.
+        name: The name that came.
+        known: The names that exist.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        self.kind = kind
+        self.name = name
+        self.known = tuple(sorted(known))
+        listed = ", ".join(self.known) or "none"
+        super().__init__(f"no {kind} named {name!r}; there are: {listed}")
+
+
+class PluginError(OptrError):
+    """An installed extension is broken: mend or remove the distribution that the message names."""
+
+
+class OperatorError(OptrError):
+    """An operator cannot decide on this observation, or decided on something that is no action."""
+
+
+class ActionError(OptrError):
+    """An action does not fit the spec: wrong names, wrong size, not a number."""
+
+
+class ObservationError(OptrError):
+    """A message does not fit the feature that it was read for."""
+
+
+class EpisodeError(OptrError):
+    """An episode cannot be recorded or read."""
+
+
+class GuardError(OptrError):
+    """The sentinel refuses a request made to itself, such as a re-arm while the cause persists."""
+
+
+class StackError(OptrError):
+    """A stack of nodes cannot be described or brought up as asked."""

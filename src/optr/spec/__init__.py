@@ -1,0 +1,25 @@
+"""What a connector observes and accepts: features, limits, and the values that travel."""
+
+from optr.spec.decode import decoder, stamp_ns
+from optr.spec.feature import Channel, Feature, JointLimits
+from optr.spec.load import load_spec
+from optr.spec.observation import Observation, ObservationBuffer
+from optr.spec.spec import Spec
+from optr.spec.values import ActionChunk, ColumnOrder, Command, JointSample, Source
+
+__all__ = [
+    "ActionChunk",
+    "Channel",
+    "ColumnOrder",
+    "Command",
+    "Feature",
+    "JointLimits",
+    "JointSample",
+    "Observation",
+    "ObservationBuffer",
+    "Source",
+    "Spec",
+    "decoder",
+    "load_spec",
+    "stamp_ns",
+]

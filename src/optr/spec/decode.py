@@ -1,0 +1,118 @@
+"""From a ROS message to the array that its feature describes.
+
+Messages are read by their attributes only, so the same code serves live messages (rclpy) and those read
+from a bag (rosbags): what a policy sees live is what conversion makes of the recording.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from optr.errors import ActionError, ObservationError
+from optr.spec.feature import Feature
+from optr.spec.values import ColumnOrder
+
+Array = npt.NDArray[Any]
+Decoder = Callable[[Any], Array]
+
+_ENCODINGS = {"rgb8": (3, None), "bgr8": (3, (2, 1, 0)), "rgba8": (4, None), "mono8": (1, None)}
+
+
+def stamp_ns(stamp: Any) -> int:
+    """A `builtin_interfaces/Time` in nanoseconds."""
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
+def decoder(feature: Feature) -> Decoder:
+    """The function that turns one message of the feature's type into its array.
+
+    Raises:
+        ObservationError: If the message type is not one that can be read.
+    """
+    try:
+        make = _DECODERS[feature.type]
+    except KeyError:
+        known = ", ".join(_DECODERS)
+        raise ObservationError(f"{feature.key}: cannot read {feature.type}; can read: {known}") from None
+    return make(feature)
+
+
+def _joint_state(feature: Feature) -> Decoder:
+    field = feature.field or "position"
+    if field not in ("position", "velocity", "effort"):
+        raise ObservationError(f"{feature.key}: JointState has no field {field!r}; it has position, velocity, effort")
+    order = ColumnOrder(feature.names)
+
+    def read(msg: Any) -> Array:
+        try:
+            index = order.pick(msg.name)
+        except ActionError as err:
+            raise ObservationError(f"{feature.key} on {feature.topic}: {err}") from err
+        values = np.asarray(getattr(msg, field), dtype=np.float64)
+        if len(values) != len(msg.name):
+            raise ObservationError(
+                f"{feature.key} on {feature.topic}: {len(values)} values of {field} for {len(msg.name)} names"
+            )
+        return (values if index is None else values[index]).astype(feature.dtype)
+
+    return read
+
+
+def _image(feature: Feature) -> Decoder:
+    height, width, channels = feature.shape
+
+    def read(msg: Any) -> Array:
+        where = f"{feature.key} on {feature.topic}"
+        if msg.encoding not in _ENCODINGS:
+            raise ObservationError(f"{where}: encoding {msg.encoding!r} is not one of {', '.join(_ENCODINGS)}")
+        depth, swap = _ENCODINGS[msg.encoding]
+        if (msg.height, msg.width, depth) != (height, width, channels):
+            raise ObservationError(
+                f"{where}: image is {msg.height}x{msg.width}x{depth}, the spec says {height}x{width}x{channels}"
+            )
+        if msg.step < width * depth or len(msg.data) != msg.step * height:
+            raise ObservationError(f"{where}: {len(msg.data)} bytes with step {msg.step} are no such image")
+        rows = np.frombuffer(msg.data, dtype=np.uint8).reshape(height, msg.step)[:, : width * depth]
+        image = rows.reshape(height, width, depth)
+        return image[:, :, swap] if swap else image
+
+    return read
+
+
+def _pose(feature: Feature) -> Decoder:
+    parts = {"x": "position", "y": "position", "z": "position"}
+    parts |= {"qx": "orientation", "qy": "orientation", "qz": "orientation", "qw": "orientation"}
+    unknown = [n for n in feature.names if n not in parts]
+    if unknown:
+        raise ObservationError(f"{feature.key}: a pose has {', '.join(parts)}; not {', '.join(unknown)}")
+    fields = [(parts[n], n.removeprefix("q")) for n in feature.names]
+
+    def read(msg: Any) -> Array:
+        values = [getattr(getattr(msg.pose, part), axis) for part, axis in fields]
+        return np.array(values, dtype=feature.dtype)
+
+    return read
+
+
+def _multi_array(feature: Feature) -> Decoder:
+    def read(msg: Any) -> Array:
+        values = np.asarray(msg.data, dtype=feature.dtype)
+        if values.shape != feature.shape:
+            raise ObservationError(
+                f"{feature.key} on {feature.topic}: {values.size} values, the spec says {feature.shape[0]}"
+            )
+        return values
+
+    return read
+
+
+_DECODERS: dict[str, Callable[[Feature], Decoder]] = {
+    "sensor_msgs/msg/JointState": _joint_state,
+    "sensor_msgs/msg/Image": _image,
+    "geometry_msgs/msg/PoseStamped": _pose,
+    "std_msgs/msg/Float64MultiArray": _multi_array,
+}

@@ -1,0 +1,169 @@
+"""Read a spec file. Every error names the file and the line."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from optr.errors import SpecError
+from optr.share import find_config
+from optr.spec.feature import DTYPES, UNITS, Channel, Feature
+from optr.spec.spec import ACTION, STATE, Spec
+from optr.spec.yaml_lines import Marked, read_marked
+
+_TOP = ("spec", "name", "extends", "description", "urdf", "mjcf", "scene", "base_frame", "tool_frame", "home")
+_FEATURE = ("topic", "type", "field", "frame", "shape", "dtype", "rate", "max_age", "channels")
+_CHANNEL = ("name", "unit", "low", "high", "velocity", "acceleration", "step")
+_KEY = re.compile(r"action|observation\.[a-z0-9_]+(\.[a-z0-9_]+)?")
+_TOPIC = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*(/[a-zA-Z_][a-zA-Z0-9_]*)*")
+_TYPE = re.compile(r"[a-z][a-z0-9_]*/msg/[A-Z][A-Za-z0-9]*")
+
+
+def load_spec(source: str | os.PathLike[str]) -> Spec:
+    """Load a spec by path, or by the name of one that ships with optr (`so101`).
+
+    Raises:
+        OptrError: If there is no such file.
+        SpecError: If the file is wrong; the message points at the line.
+    """
+    return _load(find_config("robots", source), ())
+
+
+def _load(path: Path, above: tuple[Path, ...]) -> Spec:
+    if path in above:
+        raise SpecError(f"{path}: extends itself by way of {' -> '.join(str(p) for p in above)}")
+    root = read_marked(path)
+    fields = root.fields((*_TOP, "features"), required=("spec", "name", "features"))
+    if fields["spec"].text() != "1":
+        fields["spec"].fail(f"version {fields['spec'].text()} is not known; this optr reads version 1")
+    base: Spec | None = None
+    if "extends" in fields:
+        base = _load(_file(fields["extends"]), (*above, path))
+    features = dict(base.features) if base else {}
+    for key, node in fields["features"].items():
+        features[key] = _feature(key, node)
+    for key in (STATE, ACTION):
+        if key not in features:
+            fields["features"].fail(f"needs the feature {key!r}, which is missing")
+    _check_topics(fields["features"], features)
+
+    def text(key: str, default: str) -> str:
+        return fields[key].text() if key in fields else default
+
+    def model(key: str, default: Path | None) -> Path | None:
+        return _file(fields[key]) if key in fields else default
+
+    spec = Spec(
+        name=fields["name"].text(),
+        path=path,
+        features=features,
+        description=text("description", base.description if base else ""),
+        urdf=model("urdf", base.urdf if base else None),
+        mjcf=model("mjcf", base.mjcf if base else None),
+        scene=model("scene", base.scene if base else None),
+        base_frame=text("base_frame", base.base_frame if base else "base_link"),
+        tool_frame=text("tool_frame", base.tool_frame if base else ""),
+        home=base.home if base else None,
+    )
+    if "home" in fields:
+        spec = replace(spec, home=_home(fields["home"], spec))
+    return spec
+
+
+def _file(node: Marked) -> Path:
+    path = Path(node.text()).expanduser()
+    path = path if path.is_absolute() else (node.file.parent / path)
+    if not path.is_file():
+        node.fail(f"no file {path}")
+    return path.resolve()
+
+
+def _home(node: Marked, spec: Spec) -> Mapping[str, float]:
+    channels = {c.name: c for c in spec.action.channels}
+    home = {}
+    for name, value in node.items():
+        if name not in channels:
+            value.fail(f"no joint {name!r}; the action has: {', '.join(channels)}")
+        number = value.number()
+        low, high = channels[name].low, channels[name].high
+        if (low is not None and number < low) or (high is not None and number > high):
+            value.fail(f"{number} is outside [{low}, {high}]")
+        home[name] = number
+    return home
+
+
+def _feature(key: str, node: Marked) -> Feature:
+    if not _KEY.fullmatch(key):
+        node.fail(f"{key!r} is no feature key; use action, observation.state, observation.images.<camera>, …")
+    is_image = key.startswith("observation.images.")
+    required = ["topic", "type", "rate", "shape" if is_image else "channels"]
+    fields = node.fields(_FEATURE, required=required)
+    topic = fields["topic"].text()
+    if not _TOPIC.fullmatch(topic):
+        fields["topic"].fail(f"{topic!r} is no relative topic name (letters, digits, _ and /; no leading /)")
+    kind = fields["type"].text()
+    if not _TYPE.fullmatch(kind):
+        fields["type"].fail(f"{kind!r} is no message type; expected package/msg/Name")
+    rate = fields["rate"].number(positive=True)
+    channels: tuple[Channel, ...] = ()
+    if is_image:
+        if "channels" in fields:
+            fields["channels"].fail("an image has a shape, not channels")
+        shape = _image_shape(fields["shape"])
+    else:
+        if "shape" in fields:
+            fields["shape"].fail("follows from the channels; remove it")
+        channels = _channels(fields["channels"], limits=key == ACTION)
+        shape = (len(channels),)
+    default_dtype = "uint8" if is_image else "float32"
+    return Feature(
+        key=key,
+        topic=topic,
+        type=kind,
+        shape=shape,
+        dtype=fields["dtype"].choice(DTYPES) if "dtype" in fields else default_dtype,
+        rate=rate,
+        max_age=fields["max_age"].number(positive=True) if "max_age" in fields else max(0.1, 3.0 / rate),
+        field=fields["field"].text() if "field" in fields else "",
+        frame=fields["frame"].text() if "frame" in fields else "",
+        channels=channels,
+    )
+
+
+def _image_shape(node: Marked) -> tuple[int, ...]:
+    sizes = tuple(n.integer() for n in node.elements())
+    if len(sizes) != 3 or sizes[2] not in (1, 3, 4):
+        node.fail(f"an image is [height, width, channels] with 1, 3 or 4 channels, got {list(sizes)}")
+    return sizes
+
+
+def _channels(node: Marked, limits: bool) -> tuple[Channel, ...]:
+    channels: list[Channel] = []
+    for element in node.elements():
+        fields = element.fields(_CHANNEL if limits else _CHANNEL[:4], required=("name", "unit"))
+        name = fields["name"].text()
+        if name in (c.name for c in channels):
+            fields["name"].fail(f"{name!r} is given twice")
+        hint = "; optr uses SI units and radians (REP-103)"
+        unit = fields["unit"].choice(UNITS, hint)
+        bounds = {k: fields[k].number() for k in ("low", "high") if k in fields}
+        if "low" in bounds and "high" in bounds and bounds["low"] >= bounds["high"]:
+            element.fail(f"low {bounds['low']} is not below high {bounds['high']}")
+        rates = {k: fields[k].number(positive=True) for k in _CHANNEL[4:] if k in fields}
+        channels.append(Channel(name, unit, **bounds, **rates))
+    if not channels:
+        node.fail("needs at least one channel")
+    return tuple(channels)
+
+
+def _check_topics(node: Marked, features: Mapping[str, Feature]) -> None:
+    for feature in features.values():
+        for other in features.values():
+            if feature.topic == other.topic and feature.type != other.type:
+                node.fail(
+                    f"{feature.key!r} and {other.key!r} share the topic {feature.topic!r} "
+                    f"but not its type ({feature.type}, {other.type})"
+                )

@@ -1,0 +1,106 @@
+"""Put single features together into the observation that an operator sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from optr.errors import ObservationError
+from optr.spec.decode import decoder
+from optr.spec.feature import Feature
+from optr.spec.spec import STATE, Spec
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Arrays by feature key, taken together.
+
+    Attributes:
+        stamp_ns: Capture time of the joint state, which is what the others are aligned to [ns].
+        values: Array by feature key.
+        stamps_ns: Capture time by feature key [ns].
+    """
+
+    stamp_ns: int
+    values: Mapping[str, Array]
+    stamps_ns: Mapping[str, int]
+
+
+class ObservationBuffer:
+    """Newest value of each wanted feature.
+
+    In lock-step an observation is complete when every vector feature has come with the stamp of the joint
+    state and every image is the newest that is due at that stamp. Streaming takes the newest of each, as long
+    as none is older than its `max_age`.
+    """
+
+    def __init__(self, spec: Spec, keys: Iterable[str] | None = None, lockstep: bool = False) -> None:
+        wanted = [STATE, *(keys if keys is not None else (f.key for f in spec.observations))]
+        unknown = [k for k in wanted if k not in spec.features]
+        if unknown:
+            known = ", ".join(f.key for f in spec.observations)
+            raise ObservationError(f"{spec.name} has no {', '.join(unknown)}; it observes: {known}")
+        self.features: tuple[Feature, ...] = tuple(spec.features[k] for k in dict.fromkeys(wanted))
+        self._lockstep = lockstep
+        self._decoders = {f.key: decoder(f) for f in self.features}
+        self._latest: dict[str, tuple[int, Array]] = {}
+
+    def put(self, key: str, stamp: int, msg: Any) -> None:
+        """Take one message of a feature.
+
+        Args:
+            key: Feature key.
+            stamp: Capture time [ns].
+            msg: The message.
+
+        Raises:
+            ObservationError: If it is not what the feature says, or holds a value that is not finite.
+        """
+        value = self._decoders[key](msg)
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise ObservationError(f"{key}: holds a value that is not finite: {value}")
+        self._latest[key] = (stamp, value)
+
+    def clear(self) -> None:
+        """Forget everything, as after a reset of the environment."""
+        self._latest.clear()
+
+    def take(self) -> Observation | None:
+        """The observation at the newest joint state, or None while it is not complete."""
+        if STATE not in self._latest:
+            return None
+        now = self._latest[STATE][0]
+        if not all(f.key in self._latest and self._fits(f, now) for f in self.features):
+            return None
+        return Observation(
+            stamp_ns=now,
+            values={f.key: self._latest[f.key][1] for f in self.features},
+            stamps_ns={f.key: self._latest[f.key][0] for f in self.features},
+        )
+
+    def missing(self) -> list[str]:
+        """What keeps the observation from being complete, for people."""
+        now = self._latest[STATE][0] if STATE in self._latest else None
+        out = []
+        for feature in self.features:
+            if feature.key not in self._latest:
+                out.append(f"{feature.key}: nothing on {feature.topic}")
+            elif now is not None and not self._fits(feature, now):
+                age = (now - self._latest[feature.key][0]) * 1e-9
+                out.append(f"{feature.key}: {age:.3f} s older than the joint state, {feature.max_age} s allowed")
+        return out
+
+    def _fits(self, feature: Feature, now: int) -> bool:
+        stamp = self._latest[feature.key][0]
+        if not self._lockstep:
+            return now - stamp <= feature.max_age_ns
+        if feature.is_image:
+            period = round(1e9 / feature.rate)
+            return 0 <= now - stamp < period
+        return stamp == now
