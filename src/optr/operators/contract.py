@@ -1,0 +1,95 @@
+"""The one question every operator answers: given an observation, what action?"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from optr.spec import Source, Spec
+
+Array = npt.NDArray[Any]
+Action = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class OperatorDescriptor:
+    """Who an operator is; fields as in `optr_interfaces/OperatorDescriptor`."""
+
+    id: str
+    display_name: str
+    description: str = ""
+    category: str = ""
+    supports_training: bool = False
+    requires_api_key: bool = False
+
+
+class Operator(ABC):
+    """A decision maker: a person, a script, a policy, a language model.
+
+    Subclasses write `select_action`. A constructor takes the spec first; all else has a default.
+
+    Attributes:
+        id: Unique among the operators of a graph; authority is given by it.
+        name: For people.
+        spec: What is observed and what an action is.
+        rng: Random numbers, seeded by `reset`; use no others, so that a seed decides everything.
+    """
+
+    category: ClassVar[str] = ""
+    source: ClassVar[Source] = Source.UNKNOWN
+
+    def __init__(self, spec: Spec, id: str = "", name: str = "") -> None:
+        self.spec = spec
+        self.id = id or _snake(type(self).__name__)
+        self.name = name or type(self).__name__
+        self.rng = np.random.default_rng(0)
+
+    @property
+    def descriptor(self) -> OperatorDescriptor:
+        """Who this is."""
+        doc = (type(self).__doc__ or "").strip().partition("\n")[0]
+        return OperatorDescriptor(self.id, self.name, doc, self.category)
+
+    @property
+    def observation_keys(self) -> tuple[str, ...]:
+        """Features that it must see to decide; by default all but images and the scene."""
+        return tuple(
+            f.key for f in self.spec.observations if not f.is_image and f not in self.spec.environment.values()
+        )
+
+    @abstractmethod
+    def select_action(self, observation: Mapping[str, Array], info: Mapping[str, Any]) -> Action | None:
+        """Decide.
+
+        Args:
+            observation: Array by feature key, as the spec describes: `observation.state` has shape (n,).
+            info: `stamp` (capture time [s]), `step` (since the reset), `task` and whatever else is known.
+
+        Returns:
+            One action, shape (n,), in the order, units and frames of `spec.action`; or several that follow one
+            another at the action rate, shape (rows, n); or None to abstain.
+        """
+
+    def reset(self, seed: int) -> None:
+        """Begin an episode anew. The same seed and the same observations give the same actions."""
+        self.rng = np.random.default_rng(seed)
+
+    def on_step_result(
+        self,
+        observation: Mapping[str, Array],
+        reward: float,
+        terminated: bool,
+        truncated: bool,
+        info: Mapping[str, Any],
+    ) -> None:
+        """Told what came of the last action; for operators that learn. Does nothing here."""
+        return
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))

@@ -1,0 +1,35 @@
+"""Operators by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from optr.errors import OperatorError, PluginError
+from optr.operators.contract import Operator
+from optr.plugins import load_plugin, plugin_names
+from optr.spec import Spec
+
+
+def operator_names() -> tuple[str, ...]:
+    """Names of all installed operators."""
+    return plugin_names("operator")
+
+
+def make_operator(name: str, spec: Spec, **options: Any) -> Operator:
+    """Build the operator of that name; its id is the name unless `id` is given.
+
+    Raises:
+        UnknownNameError: If none is installed under that name.
+        PluginError: If it cannot be imported or is no `Operator`.
+        OperatorError: If it cannot work with this spec.
+    """
+    cls = load_plugin("operator", name)
+    if not (isinstance(cls, type) and issubclass(cls, Operator)):
+        raise PluginError(f"operator {name!r} is {cls!r}, which is no subclass of optr.operators.Operator")
+    options.setdefault("id", name)
+    try:
+        return cls(spec, **options)
+    except OperatorError:
+        raise
+    except Exception as err:  # anybody's code, reported as theirs
+        raise OperatorError(f"operator {name!r} cannot be made for {spec.name}: {type(err).__name__}: {err}") from err
