@@ -1,0 +1,194 @@
+"""A MuJoCo world behind the interface of an arm: joint commands in, measurements out, with limits of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import mujoco
+import numpy as np
+
+from optr.connectors.contract import Pose
+from optr.connectors.sim.model import actuators_of, compile_model, names_of
+from optr.errors import ModelError
+from optr.spec import JointSample, Spec
+from optr.spec.values import Vector
+
+START_NS = 1_000_000_000
+"""Simulation time after a reset [ns]. Not zero: ROS reads a zero stamp as "no stamp"."""
+
+_MARGIN = 1.1
+"""The connector's own speed limit lies this far above that of the spec, so that it only acts when the guard failed."""
+
+
+class World:
+    """One simulated scene. Not thread-safe: its owner calls it from one thread at a time.
+
+    Attributes:
+        model: The compiled MuJoCo model.
+        data: Its state.
+        steps: Physics steps since the last reset.
+        limited: Commands that the world's own limits changed since it was made.
+    """
+
+    def __init__(self, spec: Spec, path: Path | None = None) -> None:
+        self.spec = spec
+        self.model = compile_model(spec, path)
+        self.data = mujoco.MjData(self.model)
+        self.steps = 0
+        self.limited = 0
+        self.timestep_ns = round(self.model.opt.timestep * 1e9)
+        limits = spec.limits
+        self._low, self._high, self._speed = limits.low, limits.high, limits.velocity * _MARGIN
+        joints = [self.model.joint(n).id for n in spec.action.names]
+        self._qpos = self.model.jnt_qposadr[joints]
+        self._qvel = self.model.jnt_dofadr[joints]
+        self._ctrl = np.array([actuators_of(self.model, j)[0] for j in joints], dtype=np.intp)
+        self._target = spec.home_vector()
+        self._moving = False
+        bodies = names_of(self.model, mujoco.mjtObj.mjOBJ_BODY, self.model.nbody)
+        self._free = {bodies[b]: a for b, a in _free_joints(self.model) if bodies[b]}
+        self._mocap = {n: int(self.model.body_mocapid[i]) for i, n in enumerate(bodies) if _is_mocap(self.model, i) and n}
+        self.reset_pose()
+
+    # -- time ----------------------------------------------------------------------------------------------------
+
+    @property
+    def time_ns(self) -> int:
+        """Simulation time [ns]; starts anew at `START_NS` with every reset."""
+        return START_NS + self.steps * self.timestep_ns
+
+    # -- commands ------------------------------------------------------------------------------------------------
+
+    def command(self, position: Vector) -> bool:
+        """Take a position command, shape (n,), finite; False if the world's own position limits changed it."""
+        self._target = np.minimum(np.maximum(position, self._low), self._high)
+        self._moving = True
+        inside = bool((self._target == position).all())
+        self.limited += not inside
+        return inside
+
+    def hold(self) -> None:
+        """Stay at the position that the servos are at now, as after a lost command stream."""
+        self._target = self.data.ctrl[self._ctrl].copy()
+        self._moving = False
+
+    def advance(self, steps: int) -> None:
+        """Let physics run. The servos go to the commanded position no faster than the world's own speed limit."""
+        if self._moving:
+            now = self.data.ctrl[self._ctrl]
+            reach = self._speed * (steps * self.timestep_ns * 1e-9)
+            change = self._target - now
+            if (np.abs(change) <= reach).all():
+                self.data.ctrl[self._ctrl] = self._target
+                self._moving = False
+            else:
+                self.data.ctrl[self._ctrl] = now + np.minimum(np.maximum(change, -reach), reach)
+        mujoco.mj_step(self.model, self.data, steps)
+        self.steps += steps
+
+    # -- measurements --------------------------------------------------------------------------------------------
+
+    def joints(self) -> JointSample:
+        """Measured joints in the order of the action vector."""
+        data = self.data
+        return JointSample(self.time_ns, data.qpos[self._qpos], data.qvel[self._qvel], data.qfrc_actuator[self._qvel])
+
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """Names of the bodies that can move freely or be placed."""
+        return (*self._free, *self._mocap)
+
+    def pose(self, body: str) -> Pose:
+        """Pose of one of `objects`.
+
+        Raises:
+            ModelError: If there is no such object.
+        """
+        if body in self._free:
+            at = self._free[body]
+            w = self.data.qpos[at : at + 7]
+            return Pose(w[:3].copy(), w[[4, 5, 6, 3]])
+        if body in self._mocap:
+            k = self._mocap[body]
+            return Pose(self.data.mocap_pos[k].copy(), self.data.mocap_quat[k][[1, 2, 3, 0]])
+        raise ModelError(f"no object {body!r} in the scene; it has: {', '.join(self.objects) or 'none'}")
+
+    def speed(self, body: str) -> float:
+        """Speed of a free object [m/s]."""
+        at = self.model.jnt_dofadr[self.model.body(body).jntadr[0]]
+        return float(np.linalg.norm(self.data.qvel[at : at + 3]))
+
+    def site(self, name: str) -> Vector:
+        """Position of a site in the world frame [m], shape (3,), as of the last `refresh`."""
+        return np.array(self.data.site(name).xpos)
+
+    def refresh(self) -> None:
+        """Bring the poses of bodies and sites up to the present joint positions."""
+        mujoco.mj_kinematics(self.model, self.data)
+
+    def touching(self, body: str, others: tuple[str, ...]) -> bool:
+        """Whether a body is in contact with any of the others."""
+        one = self.model.body(body).id
+        many = {self.model.body(o).id for o in others}
+        geom = self.model.geom_bodyid
+        for contact in self.data.contact:
+            a, b = geom[contact.geom1], geom[contact.geom2]
+            if (a == one and b in many) or (b == one and a in many):
+                return True
+        return False
+
+    # -- start states --------------------------------------------------------------------------------------------
+
+    def reset_pose(self, keyframe: str = "") -> None:
+        """Put everything back: joints to the home of the spec or, if given, to a keyframe of the model.
+
+        Raises:
+            ModelError: If there is no such keyframe.
+        """
+        if keyframe:
+            keys = names_of(self.model, mujoco.mjtObj.mjOBJ_KEY, self.model.nkey)
+            if keyframe not in keys:
+                raise ModelError(f"no keyframe {keyframe!r} in the model; it has: {', '.join(keys) or 'none'}")
+            mujoco.mj_resetDataKeyframe(self.model, self.data, keys.index(keyframe))
+        else:
+            mujoco.mj_resetData(self.model, self.data)
+            if self.spec.home is not None:
+                self.data.qpos[self._qpos] = self.spec.home_vector()
+        self.data.time = 0.0
+        self.steps = 0
+        self._target = np.clip(self.data.qpos[self._qpos], self._low, self._high)
+        self.data.ctrl[self._ctrl] = self._target
+        self._moving = False
+        mujoco.mj_forward(self.model, self.data)
+
+    def place(self, body: str, position: Vector, quat_xyzw: Vector | None = None) -> None:
+        """Put an object somewhere, at rest.
+
+        Raises:
+            ModelError: If there is no such object.
+        """
+        x, y, z, w = quat_xyzw if quat_xyzw is not None else (0.0, 0.0, 0.0, 1.0)
+        if body in self._free:
+            at = self._free[body]
+            self.data.qpos[at : at + 7] = [*position, w, x, y, z]
+            start = self.model.jnt_dofadr[self.model.body(body).jntadr[0]]
+            self.data.qvel[start : start + 6] = 0.0
+        elif body in self._mocap:
+            self.data.mocap_pos[self._mocap[body]] = position
+            self.data.mocap_quat[self._mocap[body]] = [w, x, y, z]
+        else:
+            raise ModelError(f"no object {body!r} in the scene; it has: {', '.join(self.objects) or 'none'}")
+
+    def snapshot(self) -> Mapping[str, Vector]:
+        """What a renderer needs to draw the present state."""
+        return {"qpos": self.data.qpos, "mocap_pos": self.data.mocap_pos, "mocap_quat": self.data.mocap_quat}
+
+
+def _free_joints(model: mujoco.MjModel) -> list[tuple[int, int]]:
+    free = [j for j in range(model.njnt) if model.jnt_type[j] == int(mujoco.mjtJoint.mjJNT_FREE)]
+    return [(int(model.jnt_bodyid[j]), int(model.jnt_qposadr[j])) for j in free]
+
+
+def _is_mocap(model: mujoco.MjModel, body: int) -> bool:
+    return bool(model.body_mocapid[body] >= 0)
