@@ -1,0 +1,47 @@
+"""The `optr` command. Importing it costs little; each command imports what it needs."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+import optr
+from optr.cli.demo import demo
+from optr.cli.doctor import doctor
+from optr.cli.listing import operators, tasks
+from optr.cli.spec import spec
+from optr.cli.up import up
+from optr.errors import OptrError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(optr.__version__, prog_name="optr")
+def cli() -> None:
+    """Any operator, in any environment, under one guard, on one record, over ROS 2."""
+
+
+for command in (demo, up, operators, tasks, spec, doctor):
+    cli.add_command(command)
+
+
+def main() -> int:
+    """Entry point. Exit codes: 0 done, 1 done but not as asked for, 2 cannot be done as asked."""
+    try:
+        result = cli.main(standalone_mode=False)
+        return int(result or 0)
+    except click.exceptions.Exit as err:
+        return err.exit_code
+    except click.ClickException as err:
+        err.show()
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        print("optr: interrupted", file=sys.stderr)
+        return 130
+    except OptrError as err:
+        print(f"optr: error: {err}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,7 @@
+"""`python -m optr.cli`."""
+
+import sys
+
+from optr.cli import main
+
+sys.exit(main())

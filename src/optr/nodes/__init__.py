@@ -1,0 +1,1 @@
+"""One thin file per executable. Nodes meet on topics; none imports another."""

@@ -1,0 +1,276 @@
+"""The sentinel node: every command that a connector obeys comes from here."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from sensor_msgs.msg import JointState
+from std_srvs.srv import Trigger
+
+from optr.errors import ActionError, GuardError
+from optr.ros.convert import JointStateReader, JointStateWriter, chunk_from_msg, time_to_msg, verdict_to_msg
+from optr.ros.node import ERROR, OK, WARN, OptrNode, run_node
+from optr.ros.only_one import SecondNodeError
+from optr.ros.params import param
+from optr.ros.qos import ACTION_QOS, EVENT_QOS, STATE_QOS, STATUS_QOS
+from optr.sentinel import Code, Guard, GuardSettings, GuardState, Judgement, Outcome
+from optr.spec import ActionChunk, Command, JointSample, load_spec
+from optr_interfaces.msg import ActionChunk as ActionChunkMsg
+from optr_interfaces.msg import EpisodeStatus, SentinelStatus, Verdict
+from optr_interfaces.srv import SetAuthority
+
+_OTHERS_S = 5.0
+_LEVELS = {GuardState.READY: OK, GuardState.HOLDING: WARN, GuardState.STOPPED: ERROR}
+
+
+@dataclass(frozen=True)
+class SentinelParams:
+    """Settings of the sentinel node."""
+
+    spec: str = param("so101_tabletop", "Spec of the robot: a file, or the name of one that ships with optr.")
+    authority: str = param("", "Id of the operator whose actions pass at first; empty: nobody's.")
+    lockstep: bool = param(False, "Answer each observation once (lock-step) instead of commanding at a rate.")
+    rate_hz: float = param(100.0, "Rate of commands while holding or playing a chunk [Hz].", low=10.0, high=1000.0)
+    max_observation_age_s: float = param(0.1, "Refuse decisions on observations older than this [s].", low=0.0, high=10.0)
+    max_action_age_s: float = param(0.1, "Refuse actions that were due longer ago than this [s].", low=0.0, high=10.0)
+    max_action_ahead_s: float = param(1.0, "Refuse actions that are due later than this [s].", low=0.0, high=60.0)
+    observation_timeout_s: float = param(
+        0.1, "Hold when no joint state has come for this long on a steady clock [s].", low=0.01, high=10.0
+    )
+    recorder_timeout_s: float = param(
+        0.0, "Hold when the recorder's heartbeat is older than this on a steady clock [s]; 0: no recorder needed.",
+        low=0.0, high=10.0,
+    )
+
+
+class SentinelNode(OptrNode[SentinelParams]):
+    """ROS face of one `Guard`.
+
+    Subscribes `action` (optr_interfaces/ActionChunk), the joint states of the spec and, if asked for,
+    `episode/status`. Publishes the command topic of the spec (sensor_msgs/JointState), `sentinel/verdict`,
+    `sentinel/status`. Services `sentinel/stop`, `sentinel/rearm`, `sentinel/set_authority`.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("sentinel", SentinelParams, **kwargs)
+        p = self.params
+        spec = load_spec(p.spec)
+        settings = GuardSettings(p.max_observation_age_s, p.max_action_age_s, p.max_action_ahead_s)
+        self.guard = Guard(spec, settings, p.authority)
+        self._refuse_company(spec.action.topic)
+        self._state: JointSample | None = None
+        self._waiting: ActionChunk | None = None
+        self._state_seen = self._action_seen = self._recorder_seen = 0
+        self._recorder_known = False
+        self._action_ns = 0
+        self._codes: Counter[str] = Counter()
+        self._shown: tuple[Any, ...] = ()
+        self._reader = JointStateReader(spec.action.names)
+        self._writer = JointStateWriter(spec.action.names)
+        self._commands = self.create_publisher(JointState, spec.action.topic, ACTION_QOS)
+        self._verdicts = self.create_publisher(Verdict, "sentinel/verdict", EVENT_QOS)
+        self._status = self.create_publisher(SentinelStatus, "sentinel/status", STATUS_QOS)
+        self.hot.subscribe(JointState, spec.state.topic, STATE_QOS, self._on_state)
+        self.hot.subscribe(ActionChunkMsg, "action", EVENT_QOS, self._on_action)
+        if p.recorder_timeout_s:
+            self.hot.subscribe(EpisodeStatus, "episode/status", STATUS_QOS, self._on_recorder)
+            self.guard.inhibit(Code.RECORDER_LOST, "no recorder yet")
+        self._ticks = self.hot.every(1.0 / p.rate_hz, self._tick)
+        self.create_service(Trigger, "sentinel/stop", self._on_stop)
+        self.create_service(Trigger, "sentinel/rearm", self._on_rearm)
+        self.create_service(SetAuthority, "sentinel/set_authority", self._on_set_authority)
+        self.create_timer(0.2, self._look_around, clock=self.steady)
+
+    # -- hot path ------------------------------------------------------------------------------------------------
+
+    def _on_state(self, msg: JointState) -> None:
+        try:
+            self._state = self._reader.sample(msg)
+        except ActionError as err:
+            self.get_logger().error(f"joint state not understood: {err}", throttle_duration_sec=1.0)
+            return
+        self._state_seen = time.monotonic_ns()
+        self.guard.release(Code.OBSERVATION_STALE)
+        if self.params.lockstep and self._waiting is not None:
+            self._judge(self._waiting)
+
+    def _on_action(self, msg: ActionChunkMsg) -> None:
+        self._action_seen = time.monotonic_ns()
+        chunk = chunk_from_msg(msg)
+        self._action_ns = chunk.start_ns
+        self._judge(chunk)
+
+    def _judge(self, chunk: ActionChunk) -> None:
+        state = self._state
+        if self.params.lockstep:
+            # The joint state that the decision rests on may still be on its way: topics keep no order among them.
+            self._waiting = chunk if state is None or state.stamp_ns != chunk.observation_ns else None
+            if self._waiting is not None or state is None:
+                return
+            now = state.stamp_ns
+        else:
+            now = self._now(state)
+        command, judgement = self.guard.step(now, state, chunk)
+        self._send(command)
+        if judgement is not None:
+            self._tell(judgement, now)
+
+    def _tick(self) -> None:
+        self._watch()
+        if not self.params.lockstep:
+            command, _ = self.guard.step(self._now(self._state), self._state)
+            self._send(command)
+        self._show(changes_only=True)
+
+    def _watch(self) -> None:
+        now = time.monotonic_ns()
+        p = self.params
+        if self._state_seen and not p.lockstep:
+            age = (now - self._state_seen) * 1e-9
+            if age > p.observation_timeout_s:
+                self.guard.inhibit(Code.OBSERVATION_STALE, f"no joint state for {age:.1f} s")
+        if self._recorder_known:
+            age = (now - self._recorder_seen) * 1e-9
+            if age > p.recorder_timeout_s:
+                self.guard.inhibit(Code.RECORDER_LOST, f"no sign of the recorder for {age:.1f} s")
+
+    def _on_recorder(self, msg: EpisodeStatus) -> None:
+        self._recorder_known = True
+        self._recorder_seen = time.monotonic_ns()
+        if msg.state == EpisodeStatus.ERROR:
+            self.guard.inhibit(Code.RECORDER_LOST, f"the recorder cannot record: {msg.text}")
+        else:
+            self.guard.release(Code.RECORDER_LOST)
+
+    def _now(self, state: JointSample | None) -> int:
+        """Node clock; in simulation /clock may lag the newest measurement by some milliseconds."""
+        now = self.now_ns()
+        return max(now, state.stamp_ns) if state is not None and state.stamp_ns - now < 50_000_000 else now
+
+    def _send(self, command: Command | None) -> None:
+        if command is not None and not self._company:
+            self._commands.publish(self._writer.command(command))
+
+    def _tell(self, judgement: Judgement, now: int) -> None:
+        self._verdicts.publish(verdict_to_msg(judgement, now, self.guard.order.names))
+        self._codes.update(str(c) for c in judgement.codes)
+        if judgement.outcome in (Outcome.REFUSED, Outcome.STOPPED) and Code.ABSTAINED not in judgement.codes:
+            text = f"{judgement.chunk.operator_id} #{judgement.chunk.sequence} refused: {judgement.text}"
+            self.get_logger().warning(text, throttle_duration_sec=1.0)
+        self._show(changes_only=True)
+
+    # -- services ------------------------------------------------------------------------------------------------
+
+    def _on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        with self.hot.lock:
+            self.guard.stop("stop was requested")
+            self._show()
+        response.success, response.message = True, "stopped; call rearm to go on"
+        return response
+
+    def _on_rearm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        with self.hot.lock:
+            try:
+                self.guard.rearm()
+                response.success, response.message = True, "re-armed"
+            except GuardError as err:
+                response.success, response.message = False, str(err)
+            self._show()
+        return response
+
+    def _on_set_authority(
+        self, request: SetAuthority.Request, response: SetAuthority.Response
+    ) -> SetAuthority.Response:
+        with self.hot.lock:
+            response.previous = self.guard.set_authority(request.operator_id)
+            self._show()
+        response.success = True
+        response.message = f"authority is with {request.operator_id or 'nobody'}"
+        return response
+
+    # -- around --------------------------------------------------------------------------------------------------
+
+    _company = False
+
+    def _refuse_company(self, topic: str) -> None:
+        """Do not start where somebody else already commands; a killed sentinel is given time to be forgotten."""
+        deadline = time.monotonic() + _OTHERS_S
+        seen_after = time.monotonic() + 0.5
+        while time.monotonic() < deadline:
+            count = self.count_publishers(topic)
+            if not count and time.monotonic() > seen_after:
+                return
+            time.sleep(0.05)
+        who = ", ".join(sorted({_node_path(i) for i in self.get_publishers_info_by_topic(_resolved(self, topic))}))
+        raise SecondNodeError(f"{topic} already has a publisher ({who}); one sentinel commands, and nobody else")
+
+    def _look_around(self) -> None:
+        count = self.count_publishers(self._commands.topic_name)
+        with self.hot.lock:
+            self._company = count > 1
+            if self._company:
+                self.guard.inhibit(Code.SECOND_SENTINEL, f"{count} publishers on {self._commands.topic_name}")
+            else:
+                self.guard.release(Code.SECOND_SENTINEL)
+            self._show()
+        self.report(changes_only=True)
+
+    def _show(self, changes_only: bool = False) -> None:
+        guard = self.guard
+        reason = guard.reason
+        short = (guard.state, reason.code if reason else "", guard.authority)
+        if changes_only and short == self._shown:
+            return
+        self._shown = short
+        now = self._now(self._state)
+        counts = guard.counts
+        msg = SentinelStatus(
+            state=int(guard.state),
+            code=str(reason.code) if reason else "",
+            text=reason.text if reason else "",
+            authority=guard.authority,
+            observation_age=(now - self._state.stamp_ns) * 1e-9 if self._state else -1.0,
+            action_age=(now - self._action_ns) * 1e-9 if self._action_seen else -1.0,
+            allowed=counts[Outcome.ALLOWED],
+            limited=counts[Outcome.LIMITED],
+            refused=counts[Outcome.REFUSED],
+            stopped=counts[Outcome.STOPPED],
+        )
+        msg.header.stamp = time_to_msg(now)
+        self._status.publish(msg)
+
+    def diagnose(self) -> Any:
+        guard, reason, ticks = self.guard, self.guard.reason, self._ticks
+        message = f"{reason.code}: {reason.text}" if reason else "ready"
+        return self.health(
+            _LEVELS[guard.state],
+            message,
+            state=guard.state.name,
+            authority=guard.authority,
+            **{o.name.lower(): guard.counts[o] for o in Outcome},
+            **{f"code {c}": n for c, n in sorted(self._codes.items())},
+            ticks=ticks.count,
+            ticks_skipped=ticks.skipped,
+            worst_late_ms=ticks.worst_late_s * 1e3,
+        )
+
+
+def _node_path(info: Any) -> str:
+    return f"{info.node_namespace.rstrip('/')}/{info.node_name}"
+
+
+def _resolved(node: SentinelNode, topic: str) -> str:
+    return node.resolve_topic_name(topic)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Entry point."""
+    return run_node(SentinelNode, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

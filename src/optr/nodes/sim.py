@@ -1,0 +1,310 @@
+"""The sim node: a MuJoCo scene behind the interface of an arm."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from geometry_msgs.msg import PoseStamped
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import JointState
+from std_msgs.msg import String
+from std_srvs.srv import SetBool
+
+from optr.connectors.sim import Simulation, World
+from optr.connectors.sim.tasks import make_task
+from optr.connectors.sim.world import START_NS
+from optr.errors import ActionError, ModelError
+from optr.ros.camera_process import CameraProcess
+from optr.ros.convert import JointStateReader, JointStateWriter, pose_to_msg, step_to_msg, time_to_msg
+from optr.ros.node import ERROR, OK, WARN, OptrNode, run_node
+from optr.ros.params import param
+from optr.ros.qos import ACTION_QOS, CLOCK_QOS, EVENT_QOS, STATE_QOS, STATUS_QOS
+from optr.spec import load_spec
+from optr_interfaces.msg import StepResult
+from optr_interfaces.srv import Advance, Reset
+
+_CLOCK_HZ = 100.0
+_MOST_STEPS = 1_000_000
+
+
+@dataclass(frozen=True)
+class SimParams:
+    """Settings of the sim node."""
+
+    spec: str = param("so101_tabletop", "Spec of robot and scene: a file, or the name of one that ships with optr.")
+    scene: str = param("", "Model file (MJCF or URDF) to simulate instead of the one that the spec names.")
+    task: str = param("", "Task to set up and judge; empty: none.")
+    seed: int = param(0, "Seed of the first episode.", low=0, high=2**53)
+    mode: str = param(
+        "realtime", "Pace: with the wall clock, as fast as possible, or one step per command.",
+        choices=("realtime", "fast", "lockstep"),
+    )
+    real_time_factor: float = param(1.0, "Simulated seconds per second, in mode realtime.", low=0.01, high=100.0)
+    joint_state_hz: float = param(0.0, "Rate of joint states [Hz]; 0: as in the spec.", low=0.0, high=1000.0)
+    command_timeout_s: float = param(
+        0.1, "Hold when no command has come for this long on a steady clock [s].", low=0.01, high=10.0
+    )
+    cameras: bool = param(True, "Render the cameras of the spec.")
+    auto_reset: bool = param(False, "Begin the next episode, with the next seed, when one is over.")
+
+
+class SimNode(OptrNode[SimParams]):
+    """ROS face of one `Simulation`.
+
+    Publishes `/clock`, the joint states of the spec, `object/<name>/pose`, `step`, `robot_description`; its camera
+    process publishes the images. Obeys only the command topic of the spec. Services `reset`, `pause`, `advance`.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("sim", SimParams, **kwargs)
+        p = self.params
+        self.spec = load_spec(p.spec)
+        world = World(self.spec, Path(p.scene).expanduser() if p.scene else None)
+        self.sim = Simulation(world, make_task(p.task) if p.task else None, p.seed)
+        self.lockstep = p.mode == "lockstep"
+        self._paused = False
+        self._fresh = True
+        self._commands = self._refused = self._late = self._rivals = 0
+        self._command_seen = 0
+        self._holding = "no command yet"
+        self._began = (time.monotonic(), world.time_ns)
+        self._factor = 0.0
+        self._set_pace(p.joint_state_hz or self.spec.state.rate)
+        self._announce()
+        self._cameras: CameraProcess | None = None
+        if p.cameras and self.spec.images:
+            arguments = ["-p", f"use_sim_time:={'true' if self.get_parameter('use_sim_time').value else 'false'}"]
+            name, namespace = f"{self.get_name()}_cameras", self.get_namespace()
+            self._cameras = CameraProcess(world.model, self.spec.path, name, namespace, arguments)
+        self._frame = [-1] * len(self.spec.images)
+        self._readers = JointStateReader(self.spec.action.names)
+        self.hot.subscribe(JointState, self.spec.action.topic, ACTION_QOS, self._on_command)
+        self._ticks = self.hot.every(0.2 if self.lockstep else self._period_s, self._on_tick)
+        self.create_service(Reset, "reset", self._on_reset)
+        self.create_service(SetBool, "pause", self._on_pause)
+        self.create_service(Advance, "advance", self._on_advance)
+        self.create_timer(0.2, self._look_around, clock=self.steady)
+
+    def _set_pace(self, hz: float) -> None:
+        world, p = self.sim.world, self.params
+        step_s = world.timestep_ns * 1e-9
+        self._block = max(1, round(1.0 / (hz * step_s)))
+        while self.sim.steps_per_action % self._block:
+            self._block -= 1
+        self._period_s = 1e-6 if p.mode == "fast" else self._block * step_s / p.real_time_factor
+        self._clock_every = max(1, round(1.0 / (_CLOCK_HZ * step_s)))
+
+    def _announce(self) -> None:
+        spec, world = self.spec, self.sim.world
+        self._clock_out = self.create_publisher(Clock, "/clock", CLOCK_QOS)
+        self._states = self.create_publisher(JointState, spec.state.topic, STATE_QOS)
+        self._writer = JointStateWriter(spec.action.names, spec.base_frame)
+        self._steps = self.create_publisher(StepResult, "step", EVENT_QOS)
+        self._poses = {
+            name: self.create_publisher(PoseStamped, f"object/{_topic_name(name)}/pose", STATE_QOS)
+            for name in world.objects
+        }
+        if spec.urdf is not None:
+            self._description = self.create_publisher(String, "robot_description", STATUS_QOS)
+            self._description.publish(String(data=spec.urdf.read_text(encoding="utf-8")))
+
+    # -- hot path ------------------------------------------------------------------------------------------------
+
+    def _on_command(self, msg: JointState) -> None:
+        self._commands += 1
+        sim, world = self.sim, self.sim.world
+        try:
+            command = self._readers.command(msg)
+        except ActionError as err:
+            self._refused += 1
+            self.get_logger().error(f"command refused: {err}", throttle_duration_sec=1.0)
+            return
+        if self._rivals:
+            self._refused += 1
+            return
+        now = world.time_ns
+        if self.lockstep:
+            if command.stamp_ns != now or self._paused or sim.now.over:
+                self._late += 1
+                return
+            self._command_seen = time.monotonic_ns()
+            self._holding = ""
+            self._fresh = False
+            world.command(command.position)
+            world.advance(sim.steps_per_action)
+            self._publish(judge=True)
+            return
+        if now - command.stamp_ns > self.spec.action.max_age_ns:
+            self._late += 1
+            return
+        self._command_seen = time.monotonic_ns()
+        self._holding = ""
+        world.command(command.position)
+
+    def _on_tick(self) -> None:
+        if self.lockstep or self._paused:
+            return
+        world, sim = self.sim.world, self.sim
+        age = (time.monotonic_ns() - self._command_seen) * 1e-9
+        if not self._holding and age > self.params.command_timeout_s:
+            world.hold()
+            self._holding = f"no command for {age:.2f} s"
+        world.advance(self._block)
+        judge = world.steps % sim.steps_per_action == 0 and not sim.now.over
+        self._publish(judge)
+        if judge and sim.now.over and self.params.auto_reset:
+            sim.reset(sim.now.seed + 1)
+            self._begin()
+
+    def _publish(self, judge: bool) -> None:
+        """Send what was measured; the joint states last, since operators decide when these come."""
+        sim, world = self.sim, self.sim.world
+        now = world.time_ns
+        if self.lockstep or world.steps % self._clock_every == 0:
+            self._clock_out.publish(Clock(clock=time_to_msg(now)))
+        if self._cameras is not None:
+            self._capture(self._cameras, now)
+        if judge:
+            sim.judge()
+            if sim.now.over and self._cameras is not None and self.lockstep:
+                self._cameras.flush()  # so that every picture of the episode is out before its end is announced
+            if sim.task is not None or self.lockstep:
+                self._steps.publish(step_to_msg(sim.now))
+        for name, publisher in self._poses.items():
+            publisher.publish(pose_to_msg(world.pose(name), now, self.spec.base_frame))
+        self._states.publish(self._writer.sample(world.joints()))
+
+    def _capture(self, cameras: CameraProcess, now: int) -> None:
+        due = 0
+        for i, feature in enumerate(self.spec.images.values()):
+            frame = int((now - START_NS) * feature.rate * 1e-9 + 1e-6)
+            if frame > self._frame[i]:
+                self._frame[i] = frame
+                due |= 1 << i
+        if due:
+            cameras.request(now, due, self.sim.world.data, wait=self.lockstep)
+
+    def _begin(self) -> None:
+        """Publish the first observation of an episode."""
+        self._frame = [-1] * len(self.spec.images)
+        self._fresh = True
+        self._began = (time.monotonic(), self.sim.world.time_ns)
+        if self.sim.task is not None or self.lockstep:
+            self._steps.publish(step_to_msg(self.sim.now))
+        self._publish(judge=False)
+
+    # -- services ------------------------------------------------------------------------------------------------
+
+    def _on_reset(self, request: Reset.Request, response: Reset.Response) -> Reset.Response:
+        with self.hot.lock:
+            try:
+                state = self.sim.reset(request.seed, request.keyframe)
+            except ModelError as err:
+                response.success, response.message = False, str(err)
+                return response
+            response.success, response.episode = True, state.episode
+            response.stamp = time_to_msg(state.stamp_ns)
+            self._begin()
+        return response
+
+    def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        with self.hot.lock:
+            self._paused = bool(request.data)
+            self._began = (time.monotonic(), self.sim.world.time_ns)
+        response.success, response.message = True, "paused" if self._paused else "running"
+        return response
+
+    def _on_advance(self, request: Advance.Request, response: Advance.Response) -> Advance.Response:
+        with self.hot.lock:
+            if not (self._paused or self.lockstep):
+                response.success, response.message = False, "runs by itself; pause it first"
+            elif not 1 <= request.steps <= _MOST_STEPS:
+                response.success, response.message = False, f"steps is {request.steps}, expected 1 to {_MOST_STEPS}"
+            else:
+                self._fresh = False
+                self.sim.world.advance(request.steps)
+                self._publish(judge=self.sim.world.steps % self.sim.steps_per_action == 0 and not self.sim.now.over)
+                response.success = True
+            response.stamp = time_to_msg(self.sim.world.time_ns)
+        return response
+
+    # -- around --------------------------------------------------------------------------------------------------
+
+    _seen = (0, 0)
+
+    def _look_around(self) -> None:
+        publishers = self.count_publishers(self.spec.action.topic)
+        seen = (publishers, self._states.get_subscription_count())
+        with self.hot.lock:
+            if publishers > 1 and not self._rivals:
+                self.sim.world.hold()
+            self._rivals = publishers if publishers > 1 else 0
+            if self.lockstep and self._fresh and not self._paused and seen != self._seen:
+                self._begin()  # whoever has just come must see the observation that waits for an answer
+            self._seen = seen
+            elapsed = time.monotonic() - self._began[0]
+            if elapsed > 1.0:
+                simulated = (self.sim.world.time_ns - self._began[1]) * 1e-9
+                self._factor = simulated / elapsed
+                self._began = (time.monotonic(), self.sim.world.time_ns)
+        self.report(changes_only=True)
+
+    def diagnose(self) -> Any:
+        ticks, cameras, sim = self._ticks, self._cameras, self.sim
+        waiting = (time.monotonic_ns() - self._command_seen) * 1e-9 if self._command_seen else -1.0
+        level, message = OK, "running"
+        if self._paused:
+            message = "paused"
+        elif self._rivals:
+            level, message = ERROR, f"{self._rivals} publishers on {self.spec.action.topic}: holding"
+        elif self.lockstep and not sim.now.over and not self._fresh and waiting > 1.0:
+            level, message = WARN, "lock-step: waiting for the command of this step"
+        elif self._holding and not self.lockstep:
+            level, message = WARN, f"holding: {self._holding}"
+        elif cameras is not None and not cameras.alive:
+            level, message = ERROR, "the camera process has died"
+        return self.health(
+            level,
+            message,
+            mode=self.params.mode,
+            task=sim.now.task,
+            episode=sim.now.episode,
+            real_time_factor=self._factor,
+            command_age_s=waiting,
+            commands=self._commands,
+            commands_refused=self._refused,
+            commands_late=self._late,
+            commands_limited=sim.world.limited,
+            rate_hz=1.0 / self._period_s,
+            ticks=ticks.count,
+            ticks_skipped=ticks.skipped,
+            mean_late_ms=1e3 * ticks.late_s / max(1, ticks.count),
+            worst_late_ms=1e3 * ticks.worst_late_s,
+            frames=cameras.requested if cameras else 0,
+            frames_skipped=cameras.skipped if cameras else 0,
+        )
+
+    def close(self) -> None:
+        self.hot.stop()
+        if getattr(self, "_cameras", None) is not None:
+            assert self._cameras is not None
+            self._cameras.close()
+        super().close()
+
+
+def _topic_name(name: str) -> str:
+    text = "".join(c if c.isalnum() or c == "_" else "_" for c in name)
+    return text if not text[:1].isdigit() else f"_{text}"
+
+
+def main(args: list[str] | None = None) -> int:
+    """Entry point."""
+    return run_node(SimNode, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,222 @@
+"""Messages to values and back, in pairs."""
+
+from __future__ import annotations
+
+from array import array
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from builtin_interfaces.msg import Duration, Time
+from geometry_msgs.msg import PoseStamped
+from sensor_msgs.msg import JointState
+
+from optr.connectors.contract import Pose, StepState
+from optr.errors import ActionError
+from optr.operators.contract import OperatorDescriptor
+from optr.sentinel import Judgement
+from optr.spec import ActionChunk, ColumnOrder, Command, JointSample, Source, stamp_ns
+from optr_interfaces.msg import ActionChunk as ActionChunkMsg
+from optr_interfaces.msg import OperatorDescriptor as OperatorDescriptorMsg
+from optr_interfaces.msg import StepResult, Verdict
+
+_SECOND = 1_000_000_000
+
+
+def time_to_msg(ns: int) -> Time:
+    """Nanoseconds to `builtin_interfaces/Time`; back by `optr.spec.stamp_ns`."""
+    return Time(sec=ns // _SECOND, nanosec=ns % _SECOND)
+
+
+def duration_to_msg(ns: int) -> Duration:
+    """Nanoseconds to `builtin_interfaces/Duration`."""
+    return Duration(sec=ns // _SECOND, nanosec=ns % _SECOND)
+
+
+def floats(values: npt.NDArray[np.float64]) -> array[float]:
+    """An array in the one form that message fields take without a copy per element."""
+    return array("d", np.ascontiguousarray(values, dtype=np.float64).tobytes())
+
+
+class JointStateWriter:
+    """Fills one `JointState` over and over; `frame_id` and names stay."""
+
+    def __init__(self, names: tuple[str, ...], frame_id: str = "") -> None:
+        self.msg = JointState(name=list(names))
+        self.msg.header.frame_id = frame_id
+
+    def sample(self, sample: JointSample) -> JointState:
+        """A measurement."""
+        msg = self._at(sample.stamp_ns)
+        msg.position = floats(sample.position)
+        if sample.velocity is not None:
+            msg.velocity = floats(sample.velocity)
+        if sample.effort is not None:
+            msg.effort = floats(sample.effort)
+        return msg
+
+    def command(self, command: Command) -> JointState:
+        """A position command."""
+        msg = self._at(command.stamp_ns)
+        msg.position = floats(command.position)
+        return msg
+
+    def _at(self, ns: int) -> JointState:
+        stamp = self.msg.header.stamp
+        stamp.sec, stamp.nanosec = divmod(ns, _SECOND)
+        return self.msg
+
+
+class JointStateReader:
+    """Reads `JointState` messages in the order of given names, whatever order they come in."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._order = ColumnOrder(names)
+
+    def sample(self, msg: JointState) -> JointSample:
+        """A measurement; may hold more joints than ours.
+
+        Raises:
+            ActionError: If one of ours is missing or the sizes do not fit.
+        """
+        index = self._order.pick(msg.name)
+        return JointSample(
+            stamp_ns(msg.header.stamp),
+            _column(msg, "position", index, required=True),
+            _column(msg, "velocity", index),
+            _column(msg, "effort", index),
+        )
+
+    def command(self, msg: JointState) -> Command:
+        """A position command; names must be exactly ours, values finite.
+
+        Raises:
+            ActionError: If they are not.
+        """
+        index = self._order.index(msg.name)
+        position = _column(msg, "position", index, required=True)
+        if not np.isfinite(position).all():
+            raise ActionError(f"holds a value that is not finite: {position}")
+        return Command(stamp_ns(msg.header.stamp), position)
+
+
+def _column(msg: JointState, field: str, index: Any, required: bool = False) -> Any:
+    values = np.frombuffer(getattr(msg, field), dtype=np.float64) if len(getattr(msg, field)) else np.empty(0)
+    if not len(values) and not required:
+        return None
+    if len(values) != len(msg.name):
+        raise ActionError(f"{len(values)} values of {field} for {len(msg.name)} names")
+    return values if index is None else values[index]
+
+
+def chunk_to_msg(chunk: ActionChunk) -> ActionChunkMsg:
+    """An action chunk."""
+    msg = ActionChunkMsg(
+        operator_id=chunk.operator_id,
+        sequence=chunk.sequence,
+        source=int(chunk.source),
+        observation_stamp=time_to_msg(chunk.observation_ns),
+        start=time_to_msg(chunk.start_ns),
+        period=duration_to_msg(chunk.period_ns),
+        names=list(chunk.names),
+        values=floats(chunk.values.ravel()),
+    )
+    msg.header.stamp = time_to_msg(chunk.decided_ns)
+    return msg
+
+
+def chunk_from_msg(msg: ActionChunkMsg) -> ActionChunk:
+    """An action chunk; values that make no whole rows come as one row, for the guard to refuse."""
+    values = np.frombuffer(msg.values, dtype=np.float64) if len(msg.values) else np.empty(0)
+    width = len(msg.names)
+    whole = width > 0 and len(values) % width == 0
+    return ActionChunk(
+        operator_id=msg.operator_id,
+        sequence=msg.sequence,
+        names=tuple(msg.names),
+        values=values.reshape(-1, width) if whole else values[None, :],
+        observation_ns=stamp_ns(msg.observation_stamp),
+        start_ns=stamp_ns(msg.start),
+        period_ns=stamp_ns(msg.period),
+        decided_ns=stamp_ns(msg.header.stamp),
+        source=Source(msg.source) if msg.source in Source._value2member_map_ else Source.UNKNOWN,
+    )
+
+
+def verdict_to_msg(judgement: Judgement, now_ns: int, names: tuple[str, ...]) -> Verdict:
+    """A judgement; read back from its fields."""
+    chunk = judgement.chunk
+    msg = Verdict(
+        operator_id=chunk.operator_id,
+        sequence=chunk.sequence,
+        outcome=int(judgement.outcome),
+        codes=[str(c) for c in judgement.codes],
+        text=judgement.text,
+        names=list(names),
+    )
+    if judgement.proposed is not None:
+        msg.proposed = floats(judgement.proposed)
+    if judgement.commanded is not None:
+        msg.commanded = floats(judgement.commanded)
+    msg.header.stamp = time_to_msg(now_ns)
+    return msg
+
+
+def step_to_msg(step: StepState) -> StepResult:
+    """State of the task after a step."""
+    msg = StepResult(
+        task=step.task,
+        seed=step.seed,
+        episode=step.episode,
+        step=step.step,
+        reward=step.reward,
+        terminated=step.terminated,
+        truncated=step.truncated,
+        success=step.success,
+    )
+    msg.header.stamp = time_to_msg(step.stamp_ns)
+    return msg
+
+
+def step_from_msg(msg: StepResult) -> StepState:
+    """State of the task after a step."""
+    return StepState(
+        stamp_ns=stamp_ns(msg.header.stamp),
+        task=msg.task,
+        seed=msg.seed,
+        episode=msg.episode,
+        step=msg.step,
+        reward=msg.reward,
+        terminated=msg.terminated,
+        truncated=msg.truncated,
+        success=msg.success,
+    )
+
+
+def pose_to_msg(pose: Pose, ns: int, frame_id: str) -> PoseStamped:
+    """Pose of an object."""
+    msg = PoseStamped()
+    msg.header.stamp = time_to_msg(ns)
+    msg.header.frame_id = frame_id
+    position, orientation = msg.pose.position, msg.pose.orientation
+    position.x, position.y, position.z = pose.position.tolist()
+    orientation.x, orientation.y, orientation.z, orientation.w = pose.quat_xyzw.tolist()
+    return msg
+
+
+def pose_from_msg(msg: PoseStamped) -> Pose:
+    """Pose of an object."""
+    p, q = msg.pose.position, msg.pose.orientation
+    return Pose(np.array([p.x, p.y, p.z]), np.array([q.x, q.y, q.z, q.w]))
+
+
+def descriptor_to_msg(descriptor: OperatorDescriptor) -> OperatorDescriptorMsg:
+    """Who an operator is."""
+    return OperatorDescriptorMsg(
+        id=descriptor.id,
+        display_name=descriptor.display_name,
+        description=descriptor.description,
+        category=descriptor.category,
+        supports_training=descriptor.supports_training,
+        requires_api_key=descriptor.requires_api_key,
+    )

@@ -1,0 +1,192 @@
+"""One thread for the path that must be quick: a wait set of its own, and ticks with absolute deadlines.
+
+rclpy's executors take 2 to 3 times as long for a message as a bare wait set (docs/performance.md). A node keeps its
+few hot subscriptions here, and everything else (services, parameters, /clock) in an ordinary executor. This is the
+one module that uses private rclpy interfaces (`_rclpy.Subscription`, `_rclpy.WaitSet`); `setup.py` pins rclpy 7.1.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+
+_IDLE_S = 0.1
+
+
+@dataclass
+class Ticks:
+    """Timing of a periodic call, on a steady clock.
+
+    Attributes:
+        period_s: Asked for [s].
+        count: Calls made.
+        skipped: Deadlines given up because the loop was late by more than a period.
+        late_s: Sum of the lateness of all calls [s].
+        worst_late_s: Largest lateness [s].
+    """
+
+    period_s: float
+    count: int = 0
+    skipped: int = 0
+    late_s: float = 0.0
+    worst_late_s: float = 0.0
+
+
+@dataclass
+class _Tick:
+    call: Callable[[], None]
+    ticks: Ticks
+    next_ns: int
+    catch_up: int
+
+
+@dataclass
+class _Topic:
+    handle: Any
+    type: Any
+    call: Callable[..., None]
+    raw: bool
+    with_info: bool = field(default=False)
+
+
+class HotLoop:
+    """Runs callbacks of hot subscriptions and ticks, all in one thread and one at a time.
+
+    Attributes:
+        lock: Held while a callback runs; take it to touch what callbacks touch.
+        error: What a callback raised; ends the loop and should end the node.
+    """
+
+    def __init__(self, node: Node, name: str = "hot") -> None:
+        self._node = node
+        self._topics: list[_Topic] = []
+        self._ticks: list[_Tick] = []
+        self._wake = _rclpy.GuardCondition(node.context.handle)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self.lock = threading.RLock()
+        self.error: BaseException | None = None
+        self._changed = True
+
+    def subscribe(
+        self,
+        type_: Any,
+        topic: str,
+        qos: QoSProfile,
+        call: Callable[..., None],
+        raw: bool = False,
+        with_info: bool = False,
+    ) -> Any:
+        """Subscribe; `call` gets the message, or its bytes if `raw`, and the message info if `with_info`."""
+        from rclpy.type_support import check_is_valid_msg_type
+
+        check_is_valid_msg_type(type_)
+        with self._node.handle:
+            handle = _rclpy.Subscription(self._node.handle, type_, topic, qos.get_c_qos_profile())
+        with self.lock:
+            self._topics = [*self._topics, _Topic(handle, type_, call, raw, with_info)]
+            self._changed = True
+        self._wake.trigger_guard_condition()
+        return handle
+
+    def unsubscribe(self, handle: Any) -> None:
+        """End a subscription."""
+        with self.lock:
+            self._topics = [t for t in self._topics if t.handle is not handle]
+            self._changed = True
+        handle.destroy_when_not_in_use()
+        self._wake.trigger_guard_condition()
+
+    def every(self, period_s: float, call: Callable[[], None], catch_up: int = 2) -> Ticks:
+        """Call at absolute deadlines on a steady clock; a loop late by more than `catch_up` periods gives them up."""
+        ticks = Ticks(period_s)
+        self._ticks.append(_Tick(call, ticks, time.monotonic_ns(), catch_up))
+        return ticks
+
+    def start(self) -> None:
+        """Start the thread."""
+        now = time.monotonic_ns()
+        for tick in self._ticks:
+            tick.next_ns = now + round(tick.ticks.period_s * 1e9)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread and the subscriptions."""
+        self._stopped.set()
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._wake.trigger_guard_condition()
+            self._thread.join(timeout=2.0)
+        for topic in self._topics:
+            topic.handle.destroy_when_not_in_use()
+        self._topics = []
+
+    # -- the thread ----------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while not self._stopped.is_set():
+                self._round()
+        except BaseException as err:  # reported by whoever runs the node, which then ends
+            if not self._stopped.is_set() and self._node.context.ok():
+                self.error = err
+
+    def _round(self) -> None:
+        topics = self._topics
+        if self._changed:
+            self._changed = False
+            self._set = _rclpy.WaitSet(len(topics), 1, 0, 0, 0, 0, self._node.context.handle)
+        waiting = self._set
+        waiting.clear_entities()
+        pointers = {}
+        for topic in topics:
+            waiting.add_subscription(topic.handle)
+            pointers[topic.handle.pointer] = topic
+        waiting.add_guard_condition(self._wake)
+        waiting.wait(self._until_tick())
+        for pointer in waiting.get_ready_entities("subscription"):
+            self._take(pointers[pointer])
+        self._run_ticks()
+
+    def _take(self, topic: _Topic) -> None:
+        while not self._stopped.is_set():
+            with topic.handle:
+                got = topic.handle.take_message(topic.type, topic.raw)
+            if got is None:
+                return
+            with self.lock:
+                if topic.with_info:
+                    topic.call(*got)
+                else:
+                    topic.call(got[0])
+            if self._ticks and time.monotonic_ns() >= min(t.next_ns for t in self._ticks):
+                return  # a flood of messages must not starve the ticks; the wait set is level-triggered
+
+    def _until_tick(self) -> int:
+        if not self._ticks:
+            return round(_IDLE_S * 1e9)
+        return max(0, min(t.next_ns for t in self._ticks) - time.monotonic_ns())
+
+    def _run_ticks(self) -> None:
+        for tick in self._ticks:
+            now = time.monotonic_ns()
+            if now < tick.next_ns:
+                continue
+            ticks, period = tick.ticks, max(1, round(tick.ticks.period_s * 1e9))
+            late = (now - tick.next_ns) * 1e-9
+            ticks.count += 1
+            ticks.late_s += late
+            ticks.worst_late_s = max(ticks.worst_late_s, late)
+            with self.lock:
+                tick.call()
+            tick.next_ns += period
+            behind = (time.monotonic_ns() - tick.next_ns) // period
+            if behind > tick.catch_up:
+                ticks.skipped += behind
+                tick.next_ns += behind * period

@@ -1,0 +1,169 @@
+"""Runs episodes in a stack that is up: reset, record, wait for the end, and close the bag."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from optr.connectors import StepState
+from optr.errors import EpisodeError
+from optr.ros.convert import step_from_msg, time_to_msg
+from optr.ros.qos import EVENT_QOS, STATUS_QOS
+from optr.ros_environment import prepare
+from optr.spec import Spec
+from optr_interfaces.msg import SentinelStatus, StepResult
+from optr_interfaces.srv import Reset, StartEpisode, StopEpisode
+
+_STALL_S = 20.0
+_CALL_S = 20.0
+
+
+@dataclass(frozen=True)
+class EpisodeRun:
+    """How one episode went.
+
+    Attributes:
+        end: Last state of the task.
+        seconds: Wall time from reset to end [s].
+        bag: Folder of the recording.
+        messages: Recorded.
+        dropped: Lost on the way to the bag.
+        complete: Whether the recorder saw the last step.
+    """
+
+    end: StepState
+    seconds: float
+    bag: Path
+    messages: int
+    dropped: int
+    complete: bool
+
+
+class EpisodeRunner:
+    """A client of one stack; use it in a `with` statement.
+
+    Attributes:
+        node: Its ROS node.
+    """
+
+    def __init__(
+        self, spec: Spec, check: Callable[[], None] = lambda: None, namespace: str = "", cameras: bool = True
+    ) -> None:
+        prepare()
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        self.node = Node(f"optr_runner_{os.getpid()}", namespace=namespace, start_parameter_services=False)
+        self._spec = spec
+        self._check = check
+        self._cameras = cameras
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self.node)
+        self._step: StepState | None = None
+        self._sentinel: SentinelStatus | None = None
+        self.node.create_subscription(StepResult, "step", self._on_step, EVENT_QOS)
+        self.node.create_subscription(SentinelStatus, "sentinel/status", self._on_sentinel, STATUS_QOS)
+        self._reset = self.node.create_client(Reset, "reset")
+        self._start = self.node.create_client(StartEpisode, "recorder/start_episode")
+        self._stop = self.node.create_client(StopEpisode, "recorder/stop_episode")
+
+    def __enter__(self) -> EpisodeRunner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._executor.shutdown(timeout_sec=1.0)
+        self.node.destroy_node()
+        rclpy.try_shutdown()
+
+    def wait_ready(self, timeout_s: float = 60.0) -> None:
+        """Wait until every node of the stack serves.
+
+        Raises:
+            EpisodeError: If one does not come up in time; the message names what is missing.
+        """
+        clients = {"sim": self._reset, "recorder": self._start}
+
+        def missing() -> list[str]:
+            out = [name for name, client in clients.items() if not client.service_is_ready()]
+            if self._sentinel is None:
+                out.append("sentinel")
+            if not self.node.count_publishers("action"):
+                out.append("operator")
+            return out
+
+        if not self._until(lambda: not missing(), timeout_s):
+            raise EpisodeError(f"not up after {timeout_s:.0f} s: {', '.join(missing())}")
+
+    def run(self, seed: int, task: str, instruction: str, operator: str, name: str = "") -> EpisodeRun:
+        """Run one episode to its end and record it.
+
+        Raises:
+            EpisodeError: If it cannot be recorded, or nothing moves any more.
+        """
+        request = StartEpisode.Request(
+            episode_id=name, task=task, instruction=instruction, operator_id=operator, seed=seed, timeout=10.0
+        )
+        images = [f.topic for f in self._spec.images.values()] if self._cameras else []
+        topics = [self._spec.state.topic, self._spec.action.topic, "action", "sentinel/verdict", "step", *images]
+        request.wait_for = topics
+        started = self._call(self._start, request)
+        if not started.success:
+            raise EpisodeError(f"the recorder does not start: {started.message}")
+        began = time.monotonic()
+        reset = self._call(self._reset, Reset.Request(seed=seed))
+        if not reset.success:
+            self._call(self._stop, StopEpisode.Request(outcome=StopEpisode.Request.ABORTED, note=reset.message))
+            raise EpisodeError(f"the simulation does not reset: {reset.message}")
+        end = self._await_end(reset.episode)
+        seconds = time.monotonic() - began
+        outcome = StopEpisode.Request.SUCCESS if end.success else StopEpisode.Request.FAILURE
+        stopped = self._call(self._stop, StopEpisode.Request(outcome=outcome, last_stamp=time_to_msg(end.stamp_ns)))
+        if not stopped.uri:
+            raise EpisodeError(f"the recorder cannot close the bag: {stopped.message}")
+        return EpisodeRun(end, seconds, Path(stopped.uri), stopped.messages, stopped.dropped, stopped.success)
+
+    def _await_end(self, episode: int) -> StepState:
+        last, moved = -1, time.monotonic()
+        while True:
+            self._spin(0.05)
+            step = self._step
+            if step is not None and step.episode == episode:
+                if step.over:
+                    return step
+                if step.step != last:
+                    last, moved = step.step, time.monotonic()
+            if time.monotonic() - moved > _STALL_S:
+                self._call(self._stop, StopEpisode.Request(outcome=StopEpisode.Request.ABORTED, note="stalled"))
+                why = f"{self._sentinel.code} {self._sentinel.text}" if self._sentinel is not None else "unknown"
+                raise EpisodeError(f"nothing has moved for {_STALL_S:.0f} s at step {last}; sentinel: {why}")
+
+    def _call(self, client: Any, request: Any) -> Any:
+        future = client.call_async(request)
+        if not self._until(future.done, _CALL_S):
+            raise EpisodeError(f"service {client.srv_name} does not answer")
+        return future.result()
+
+    def _until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            self._spin(0.05)
+            if time.monotonic() > deadline:
+                return False
+        return True
+
+    def _spin(self, timeout_s: float) -> None:
+        self._executor.spin_once(timeout_sec=timeout_s)
+        self._check()
+
+    def _on_step(self, msg: StepResult) -> None:
+        self._step = step_from_msg(msg)
+
+    def _on_sentinel(self, msg: SentinelStatus) -> None:
+        self._sentinel = msg
