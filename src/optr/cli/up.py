@@ -52,5 +52,5 @@ def up(stack: str, arguments: tuple[str, ...], show_args: bool) -> int:
 def _show(stack: Stack) -> None:
     table = Table("argument", "default", "choices", "meaning", title=f"{stack.name}: {stack.description}")
     for argument in stack.arguments.values():
-        table.add_row(argument.name, argument.default or "''", ", ".join(argument.choices), argument.description)
+        table.add_row(argument.name, argument.default_text or "''", ", ".join(argument.choices), argument.description)
     Console().print(table)

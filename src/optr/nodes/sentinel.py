@@ -79,6 +79,8 @@ class SentinelNode(OptrNode[SentinelParams]):
         if p.recorder_timeout_s:
             self.hot.subscribe(EpisodeStatus, "episode/status", STATUS_QOS, self._on_recorder)
             self.guard.inhibit(Code.RECORDER_LOST, "no recorder yet")
+        self._sim_time = bool(self.get_parameter("use_sim_time").value)
+        self._state_period_ns = round(1e9 / spec.state.rate)
         self._ticks = self.hot.every(1.0 / p.rate_hz, self._tick)
         self.create_service(Trigger, "sentinel/stop", self._on_stop)
         self.create_service(Trigger, "sentinel/rearm", self._on_rearm)
@@ -147,9 +149,11 @@ class SentinelNode(OptrNode[SentinelParams]):
             self.guard.release(Code.RECORDER_LOST)
 
     def _now(self, state: JointSample | None) -> int:
-        """Node clock; in simulation /clock may lag the newest measurement by some milliseconds."""
-        now = self.now_ns()
-        return max(now, state.stamp_ns) if state is not None and state.stamp_ns - now < 50_000_000 else now
+        """Node clock. In simulation the newest measurement is the clock: /clock lags it, and lags a reset even more."""
+        if state is None or not self._sim_time:
+            return self.now_ns()
+        since = time.monotonic_ns() - self._state_seen
+        return state.stamp_ns + min(since, self._state_period_ns)
 
     def _send(self, command: Command | None) -> None:
         if command is not None and not self._company:

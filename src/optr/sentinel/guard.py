@@ -79,6 +79,7 @@ class Guard:
             ActionAge(_ns(settings.max_action_age), _ns(settings.max_action_ahead)),
         ]
         self._limiter = MotionLimiter(spec.limits)
+        self._silence_ns = round((settings.late_periods + 1) * spec.period_ns)
         self._motion: Motion | None = None
         self._due_ns = 0
         self._state_ns: int | None = None
@@ -254,18 +255,25 @@ class Guard:
         return start if start > self._due_ns else max(now_ns, self._due_ns + 1_000_000)
 
     def _dt(self, due_ns: int) -> float:
-        return min(due_ns - self._due_ns, self.spec.period_ns) * 1e-9
+        """Time since the last command [s]. After a silence the arm stands, and has no right to a longer way."""
+        assert self._motion is not None
+        since = due_ns - self._due_ns
+        if since > self._silence_ns:
+            self._motion = Motion.at_rest(self._motion.position)
+        return min(since, self._silence_ns) * 1e-9
 
     def _move(self, due_ns: int, target: Vector) -> list[Code]:
         assert self._motion is not None
-        self._motion, codes = self._limiter.toward(self._motion, target, self._dt(due_ns))
+        dt = self._dt(due_ns)
+        self._motion, codes = self._limiter.toward(self._motion, target, dt)
         self._due_ns = due_ns
         return codes
 
     def _hold(self, due_ns: int) -> Command:
         assert self._motion is not None
         due_ns = max(due_ns, self._due_ns + 1_000_000)
-        self._motion = self._limiter.rest(self._motion, self._dt(due_ns))
+        dt = self._dt(due_ns)
+        self._motion = self._limiter.rest(self._motion, dt)
         self._due_ns = due_ns
         return self._command(due_ns)
 

@@ -1,0 +1,28 @@
+"""Shared by all tests."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+import numpy as np
+import pytest
+
+from optr.ros_environment import prepare
+
+os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+prepare()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _numpy_errors() -> None:
+    """A division by zero or an overflow in our arithmetic is a defect."""
+    np.seterr(all="raise", under="ignore")
+    warnings.simplefilter("error")
+
+
+@pytest.fixture
+def spec():
+    from optr.spec import load_spec
+
+    return load_spec("so101_tabletop")
