@@ -238,7 +238,7 @@ class RecorderNode(OptrNode[RecorderParams]):
         deadline = time.monotonic() + timeout_s
         while True:
             self._discover()
-            missing = [n for n in wanted if n not in self._topics]
+            missing = [n for n in wanted if n not in self._topics or not self._topics[n].publishers]
             if not missing:
                 return
             if time.monotonic() > deadline:

@@ -200,6 +200,9 @@ class SimNode(OptrNode[SimParams]):
     # -- services ------------------------------------------------------------------------------------------------
 
     def _on_reset(self, request: Reset.Request, response: Reset.Response) -> Reset.Response:
+        if request.seed < 0:
+            response.success, response.message = False, f"seed is {request.seed}, expected 0 or more"
+            return response
         with self.hot.lock:
             try:
                 state = self.sim.reset(request.seed, request.keyframe)

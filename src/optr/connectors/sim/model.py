@@ -140,6 +140,7 @@ def _give_servo(parts: mujoco.MjSpec, model: mujoco.MjModel, name: str) -> None:
     pull = (2 * np.pi * _SERVO_HZ) ** 2 * inertia
     servo = parts.add_actuator(name=f"optr_{name}", target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
     servo.set_to_position(kp=pull, kv=2 * np.sqrt(pull * inertia))
-    if most > 0:
-        servo.forcelimited = True
-        servo.forcerange = [-most, most]
+    # A new actuator takes over the defaults of the model; all that matters is set here.
+    servo.gear = [1.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    servo.ctrllimited, servo.ctrlrange = False, [0.0, 0.0]
+    servo.forcelimited, servo.forcerange = most > 0, [-most, most]
