@@ -43,7 +43,7 @@ class RecorderParams:
         "/rosout|/parameter_events|.*/parameter_events|.*/_action/.*", "Topics not recorded, a regular expression."
     )
     min_free_mb: int = param(500, "Do not begin an episode with less free disk than this [MB].", low=0, high=10**9)
-    heartbeat_hz: float = param(50.0, "Rate of `episode/status` [Hz], which the sentinel relies on.", low=1.0, high=200.0)
+    heartbeat_hz: float = param(100.0, "Rate of `episode/status` [Hz], which the sentinel relies on.", low=1.0, high=200.0)
 
 
 @dataclass

@@ -14,7 +14,7 @@ from std_srvs.srv import Trigger
 from optr.errors import ActionError, GuardError
 from optr.ros.convert import JointStateReader, JointStateWriter, chunk_from_msg, time_to_msg, verdict_to_msg
 from optr.ros.node import ERROR, OK, WARN, OptrNode, run_node
-from optr.ros.only_one import SecondNodeError
+from optr.ros.only_one import SecondNodeError, hold_place
 from optr.ros.params import param
 from optr.ros.qos import ACTION_QOS, EVENT_QOS, STATE_QOS, STATUS_QOS
 from optr.sentinel import Code, Guard, GuardSettings, GuardState, Judgement, Outcome
@@ -24,6 +24,14 @@ from optr_interfaces.msg import EpisodeStatus, SentinelStatus, Verdict
 from optr_interfaces.srv import SetAuthority
 
 _OTHERS_S = 5.0
+"""Time for a killed predecessor to be forgotten by the graph, and in which a late find makes this one leave [s]."""
+
+_QUIET_S = 0.8
+"""Nobody else on the command topic for so long: the place is free [s]."""
+
+_LOCKSTEP_RECORDER_S = 2.0
+"""In lock-step no time runs on while a node is slow, so a stalled recorder is no danger until it is surely gone."""
+
 _LEVELS = {GuardState.READY: OK, GuardState.HOLDING: WARN, GuardState.STOPPED: ERROR}
 
 
@@ -61,7 +69,9 @@ class SentinelNode(OptrNode[SentinelParams]):
         spec = load_spec(p.spec)
         settings = GuardSettings(p.max_observation_age_s, p.max_action_age_s, p.max_action_ahead_s)
         self.guard = Guard(spec, settings, p.authority)
+        self._command_place = hold_place(self.resolve_topic_name(spec.action.topic))
         self._refuse_company(spec.action.topic)
+        self._born = time.monotonic()
         self._state: JointSample | None = None
         self._waiting: ActionChunk | None = None
         self._state_seen = self._action_seen = self._recorder_seen = 0
@@ -137,7 +147,7 @@ class SentinelNode(OptrNode[SentinelParams]):
                 self.guard.inhibit(Code.OBSERVATION_STALE, f"no joint state for {age:.1f} s")
         if self._recorder_known:
             age = (now - self._recorder_seen) * 1e-9
-            if age > p.recorder_timeout_s:
+            if age > (max(p.recorder_timeout_s, _LOCKSTEP_RECORDER_S) if p.lockstep else p.recorder_timeout_s):
                 self.guard.inhibit(Code.RECORDER_LOST, f"no sign of the recorder for {age:.1f} s")
 
     def _on_recorder(self, msg: EpisodeStatus) -> None:
@@ -203,17 +213,24 @@ class SentinelNode(OptrNode[SentinelParams]):
     def _refuse_company(self, topic: str) -> None:
         """Do not start where somebody else already commands; a killed sentinel is given time to be forgotten."""
         deadline = time.monotonic() + _OTHERS_S
-        seen_after = time.monotonic() + 0.5
+        seen_after = time.monotonic() + _QUIET_S
         while time.monotonic() < deadline:
             count = self.count_publishers(topic)
             if not count and time.monotonic() > seen_after:
                 return
             time.sleep(0.05)
-        who = ", ".join(sorted({_node_path(i) for i in self.get_publishers_info_by_topic(_resolved(self, topic))}))
-        raise SecondNodeError(f"{topic} already has a publisher ({who}); one sentinel commands, and nobody else")
+        raise self._rival(topic)
+
+    def _rival(self, topic: str) -> SecondNodeError:
+        infos = self.get_publishers_info_by_topic(self.resolve_topic_name(topic))
+        paths = {f"{i.node_namespace.rstrip('/')}/{i.node_name}" for i in infos} - {self.get_fully_qualified_name()}
+        who = ", ".join(sorted(paths)) or "unknown"
+        return SecondNodeError(f"{topic} already has a publisher ({who}); one sentinel commands, and nobody else")
 
     def _look_around(self) -> None:
         count = self.count_publishers(self._commands.topic_name)
+        if time.monotonic() - self._born < _OTHERS_S and self.count_publishers(self._status.topic_name) > 1:
+            raise self._rival(self.guard.spec.action.topic)  # another sentinel, found late: the younger one leaves
         with self.hot.lock:
             self._company = count > 1
             if self._company:
@@ -247,6 +264,10 @@ class SentinelNode(OptrNode[SentinelParams]):
         msg.header.stamp = time_to_msg(now)
         self._status.publish(msg)
 
+    def close(self) -> None:
+        super().close()
+        self._command_place.close()
+
     def diagnose(self) -> Any:
         guard, reason, ticks = self.guard, self.guard.reason, self._ticks
         message = f"{reason.code}: {reason.text}" if reason else "ready"
@@ -261,14 +282,6 @@ class SentinelNode(OptrNode[SentinelParams]):
             ticks_skipped=ticks.skipped,
             worst_late_ms=ticks.worst_late_s * 1e3,
         )
-
-
-def _node_path(info: Any) -> str:
-    return f"{info.node_namespace.rstrip('/')}/{info.node_name}"
-
-
-def _resolved(node: SentinelNode, topic: str) -> str:
-    return node.resolve_topic_name(topic)
 
 
 def main(args: list[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""One node of a name per domain: two sentinels, or two of any node, must never run side by side.
+"""One node of a name per domain, and one that commands: two sentinels must never run side by side.
 
 A lock file is held as long as the process lives; the kernel frees it however the process ends. It sees this machine;
 what other machines run is found in the ROS graph.
@@ -20,7 +20,7 @@ class SecondNodeError(OptrError):
 
 
 def hold_place(name: str) -> IO[str]:
-    """Claim a name, for example `/sentinel`, in this ROS domain; the answer must be kept while it is needed.
+    """Claim the name of a node or of a command topic, for example `/sentinel`, in this ROS domain; the answer must be kept while it is needed.
 
     Raises:
         SecondNodeError: If another process holds it; the message names the process.
@@ -37,7 +37,7 @@ def hold_place(name: str) -> IO[str]:
         owner = file.read().strip() or "unknown"
         file.close()
         raise SecondNodeError(
-            f"{name} is already running in ROS domain {domain} (process {owner}); end that one, "
+            f"{name} is taken in ROS domain {domain} by process {owner}; end that one, "
             f"or give this one another name or namespace"
         ) from None
     file.truncate(0)

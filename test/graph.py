@@ -1,0 +1,160 @@
+"""A running stack and somebody who watches it; for tests that need real processes."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from sensor_msgs.msg import JointState
+
+from optr.ros.qos import ACTION_QOS, EVENT_QOS, STATE_QOS, STATUS_QOS
+from optr.stack import load_stack
+from optr.supervisor import Supervisor
+from optr_interfaces.msg import ActionChunk, EpisodeStatus, SentinelStatus, StepResult, Verdict
+
+_domains = itertools.count(os.getpid() % 60)
+
+
+def fresh_domain() -> int:
+    """A ROS domain that no other test of this run uses."""
+    domain = 20 + next(_domains) % 75
+    os.environ["ROS_DOMAIN_ID"] = str(domain)
+    return domain
+
+
+class Watcher:
+    """Listens to a stack from outside, in the test's own process."""
+
+    def __init__(self, name: str = "watcher") -> None:
+        self.context = Context()
+        rclpy.init(context=self.context)
+        self.node = Node(name, context=self.context)
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self._executor.add_node(self.node)
+        self.joints: list[tuple[float, JointState]] = []
+        self.commands: list[JointState] = []
+        self.actions: list[ActionChunk] = []
+        self.verdicts: list[Verdict] = []
+        self.steps: list[StepResult] = []
+        self.sentinel: SentinelStatus | None = None
+        self.recorder: EpisodeStatus | None = None
+        self.health: dict[str, object] = {}
+        listen = self.node.create_subscription
+        listen(JointState, "joint_states", lambda m: self.joints.append((time.monotonic(), m)), STATE_QOS)
+        listen(JointState, "joint_command", self.commands.append, ACTION_QOS)
+        listen(ActionChunk, "action", self.actions.append, EVENT_QOS)
+        listen(Verdict, "sentinel/verdict", self.verdicts.append, EVENT_QOS)
+        listen(StepResult, "step", self.steps.append, EVENT_QOS)
+        listen(SentinelStatus, "sentinel/status", self._on_sentinel, STATUS_QOS)
+        listen(EpisodeStatus, "episode/status", self._on_recorder, STATUS_QOS)
+        listen(DiagnosticArray, "diagnostics", self._on_health, EVENT_QOS)
+
+    def _on_sentinel(self, msg: SentinelStatus) -> None:
+        self.sentinel = msg
+
+    def _on_recorder(self, msg: EpisodeStatus) -> None:
+        self.recorder = msg
+
+    def _on_health(self, msg: DiagnosticArray) -> None:
+        for status in msg.status:
+            self.health[status.name] = status
+
+    def until(self, condition: Callable[[], object], timeout_s: float, what: str = "") -> None:
+        """Spin until something holds; fail with what is known if it does not."""
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            self._executor.spin_once(timeout_sec=0.02)
+            if time.monotonic() > deadline:
+                status = self.sentinel
+                told = f"{status.code} {status.text}" if status else "nothing"
+                health = {n: s.message for n, s in self.health.items()}
+                raise AssertionError(f"not within {timeout_s} s: {what}; sentinel: {told}; health: {health}")
+
+    def spin(self, seconds: float) -> None:
+        """Listen for a while."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self._executor.spin_once(timeout_sec=0.02)
+
+    def call(self, type_: type, name: str, request: object, timeout_s: float = 10.0):
+        """Call a service."""
+        client = self.node.create_client(type_, name)
+        try:
+            self.until(client.service_is_ready, timeout_s, f"service {name}")
+            future = client.call_async(request)
+            self.until(future.done, timeout_s, f"answer of {name}")
+            return future.result()
+        finally:
+            self.node.destroy_client(client)
+
+    def close(self) -> None:
+        """End it."""
+        self._executor.shutdown(timeout_sec=1.0)
+        self.node.destroy_node()
+        self.context.try_shutdown()
+
+
+class Graph:
+    """A stack in a domain of its own; use it in a `with` statement."""
+
+    def __init__(self, tmp_path: Path, **arguments: str) -> None:
+        self.domain = fresh_domain()
+        given = {"cameras": "false", "bags": str(tmp_path / "bags"), **arguments}
+        self.log = tmp_path / "nodes.log"
+        self._file = self.log.open("wb")
+        self.stack = Supervisor(load_stack("sim").resolve(given), self._file)
+
+    def __enter__(self) -> Graph:
+        self.stack.start()
+        try:
+            self.watch = Watcher()
+        except BaseException:
+            self.stack.stop()
+            self._file.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.watch.close()
+        self.stack.stop()
+        self._file.close()
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> float:
+        """Send a signal to a node; answers when."""
+        child = next(c for c in self.stack.children if c.name == name)
+        os.kill(child.process.pid, number)
+        return time.monotonic()
+
+    def alive(self) -> set[str]:
+        """Nodes that run."""
+        return {c.name for c in self.stack.children if c.process.poll() is None}
+
+    def said(self) -> str:
+        """What the nodes printed."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def wait_moving(self, speed: float = 0.4) -> None:
+        """Until the operator moves the arm at some speed [rad/s]."""
+        watch = self.watch
+
+        def moving() -> bool:
+            return bool(watch.joints) and float(np.abs(watch.joints[-1][1].velocity).max()) > speed
+
+        watch.until(lambda: watch.sentinel is not None and watch.sentinel.state == 0, 30, "the sentinel is ready")
+        watch.until(moving, 30, "the arm moves")
+
+
+def time_to_rest(joints: list[tuple[float, JointState]], since: float, speed: float = 0.05) -> float:
+    """Time from `since` to the last measurement faster than `speed` [rad/s]."""
+    fast = [at - since for at, msg in joints if at > since and float(np.abs(msg.velocity).max()) > speed]
+    return max(fast, default=0.0)
