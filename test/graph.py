@@ -17,7 +17,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 
-from optr.ros.qos import ACTION_QOS, EVENT_QOS, STATE_QOS, STATUS_QOS
+from optr.ros.qos import COMMAND_QOS, EVENT_QOS, STATE_QOS, STATUS_QOS
 from optr.stack import load_stack
 from optr.supervisor import Supervisor
 from optr_interfaces.msg import ActionChunk, EpisodeStatus, SentinelStatus, StepResult, Verdict
@@ -51,7 +51,7 @@ class Watcher:
         self.health: dict[str, object] = {}
         listen = self.node.create_subscription
         listen(JointState, "joint_states", lambda m: self.joints.append((time.monotonic(), m)), STATE_QOS)
-        listen(JointState, "joint_command", self.commands.append, ACTION_QOS)
+        listen(JointState, "joint_command", self.commands.append, COMMAND_QOS)
         listen(ActionChunk, "action", self.actions.append, EVENT_QOS)
         listen(Verdict, "sentinel/verdict", self.verdicts.append, EVENT_QOS)
         listen(StepResult, "step", self.steps.append, EVENT_QOS)

@@ -15,7 +15,7 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool, Trigger
 
 from optr.ros.convert import JointStateWriter, chunk_to_msg
-from optr.ros.qos import ACTION_QOS, EVENT_QOS
+from optr.ros.qos import COMMAND_QOS, EVENT_QOS
 from optr.spec import ActionChunk, Command, load_spec, stamp_ns
 from optr_interfaces.msg import ActionChunk as ActionChunkMsg
 from optr_interfaces.msg import EpisodeStatus, SentinelStatus, Verdict
@@ -54,6 +54,7 @@ class TestKilled:
         killed = graph.kill(name)
         graph.watch.spin(1.0)
         rest = time_to_rest(graph.watch.joints, killed)
+        print(f"rest {rest:.3f} s after the end of {name}")
         assert graph.alive() == OTHERS - {name}
         assert "Traceback" not in graph.said()
         return rest
@@ -218,11 +219,11 @@ class TestBadActions:
 
     def test_a_stranger_on_the_command_topic_stops_everything(self, still):
         watch = still.watch
-        out = watch.node.create_publisher(JointState, "joint_command", ACTION_QOS)
+        out = watch.node.create_publisher(JointState, "joint_command", COMMAND_QOS)
         watch.until(lambda: watch.sentinel.code == "SECOND_SENTINEL", 5, "the sentinel sees the rival")
         watch.until(lambda: "2 publishers on joint_command" in health(still, "sim").message, 5, "so does the sim")
         before = np.array(watch.joints[-1][1].position)
-        writer = JointStateWriter(SPEC.action.names)
+        writer = JointStateWriter(SPEC.action.names, fields=1)
         for _ in range(20):
             now = stamp_ns(watch.joints[-1][1].header.stamp)
             out.publish(writer.command(Command(now, SPEC.home_vector() + 0.4)))
@@ -238,7 +239,7 @@ class TestBadActions:
         )
         watch = Watcher()
         try:
-            out = watch.node.create_publisher(JointState, "joint_command", ACTION_QOS)
+            out = watch.node.create_publisher(JointState, "joint_command", COMMAND_QOS)
             watch.until(lambda: watch.joints, 20, "joint states")
             watch.until(lambda: out.get_subscription_count() == 2, 5, "the sim listens, beside the watcher")
             watch.spin(0.5)  # the arm sags a little under its weight at first

@@ -245,6 +245,13 @@ class TestObservationBuffer:
         with pytest.raises(ObservationError, match="not finite"):
             ObservationBuffer(tiny).put("observation.state", 1, msg)
 
+    def test_time_that_goes_back_leaves_only_what_is_not_newer(self, tiny):
+        buffer = ObservationBuffer(tiny)
+        buffer.put("observation.state", 9 * 10**9, self.joint_state())
+        buffer.put("observation.images.eye", 10**9, self.image())
+        buffer.forget_after(10**9)
+        assert buffer.missing() == ["observation.state: nothing on joint_states"]
+
     def test_unknown_features_are_named(self, tiny):
         with pytest.raises(ObservationError, match="no observation.smell; it observes: observation.state"):
             ObservationBuffer(tiny, ["observation.smell"])

@@ -6,8 +6,9 @@ import os
 from collections.abc import Callable, Mapping
 
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.events.process import ProcessExited
+from launch.logging import get_logger
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
@@ -31,18 +32,19 @@ def launch_stack(name: str) -> LaunchDescription:
     return LaunchDescription([*declared, OpaqueFunction(function=_start, args=[stack])])
 
 
-def _start(context: LaunchContext, stack: Stack) -> list[LogInfo | Node]:
-    given = {name: context.launch_configurations[name] for name in stack.arguments}
-    entries = stack.resolve(given)
+def _start(context: LaunchContext, stack: Stack) -> list[Node]:
+    _warn_of_strangers(context, stack)
+    entries = stack.resolve({name: context.launch_configurations[name] for name in stack.arguments})
     environment = _environment(context)
-    return [*_strangers(context, stack), *(_node(entry, environment) for entry in entries)]
+    return [_node(entry, environment) for entry in entries]
 
 
-def _strangers(context: LaunchContext, stack: Stack) -> list[LogInfo]:
-    """Launch says nothing about a misspelt argument; so it is said here."""
+def _warn_of_strangers(context: LaunchContext, stack: Stack) -> None:
+    """Launch itself says nothing about a misspelt argument."""
     names = {word.partition(":=")[0] for word in context.argv} - set(stack.arguments) - _OF_LAUNCH
-    known = ", ".join(stack.arguments)
-    return [LogInfo(msg=f"WARNING: stack {stack.name!r} has no argument {n!r}; it has: {known}") for n in sorted(names)]
+    for name in sorted(names):
+        known = ", ".join(stack.arguments)
+        get_logger(__name__).warning(f"stack {stack.name!r} has no argument {name!r}; it has: {known}")
 
 
 def _environment(context: LaunchContext) -> dict[str, str]:

@@ -14,6 +14,19 @@ from optr.errors import EpisodeError
 _QUEUE_BYTES = 512 << 20
 
 
+class SequenceCheck:
+    """Counts what is missing between the sequence numbers of one publisher, which start at 1."""
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def missing(self, sequence: int) -> int:
+        """Numbers left out between the last one and this; a number that falls is a publisher that began anew."""
+        last = self._last if sequence >= self._last else 0
+        self._last = sequence
+        return max(0, sequence - last - 1)
+
+
 class Recording:
     """One episode on its way to disk.
 
@@ -28,7 +41,6 @@ class Recording:
         self._queue: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
         self._waiting = 0
         self._error: EpisodeError | None = None
-        self._last: dict[str, int] = {}
         self._thread = threading.Thread(target=self._run, name="bag", daemon=True)
         self._thread.start()
 
@@ -42,7 +54,9 @@ class Recording:
         """Messages lost: by gaps in sequence numbers, and by overflow of the queue."""
         return self.writer.dropped + self.overflowed
 
-    def add(self, info: TopicInfo, data: bytes, received_ns: int, sent_ns: int, sequence: int, gaps: bool) -> None:
+    def add(
+        self, info: TopicInfo, data: bytes, received_ns: int, sent_ns: int, sequence: int, dropped: int = 0
+    ) -> None:
         """Take one message.
 
         Args:
@@ -51,11 +65,8 @@ class Recording:
             received_ns: Middleware's receive stamp [ns].
             sent_ns: Middleware's source stamp [ns].
             sequence: Publisher's sequence number.
-            gaps: Whether a gap in the numbers means loss (one publisher only).
+            dropped: Messages of the topic that are missing before this one.
         """
-        last = self._last.get(info.name)
-        self._last[info.name] = sequence
-        dropped = max(0, sequence - last - 1) if gaps and last is not None and sequence > last else 0
         if self._waiting + len(data) > _QUEUE_BYTES or self._error is not None:
             self.overflowed += 1
             return

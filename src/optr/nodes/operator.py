@@ -51,7 +51,7 @@ class OperatorNode(OptrNode[OperatorParams]):
         self._failures = 0
         self._handles: list[Any] = []
         self._actions = self.create_publisher(ActionChunk, "action", EVENT_QOS)
-        self.hot.subscribe(StepResult, "step", EVENT_QOS, self._on_step)
+        self.hot.subscribe(StepResult, "step", EVENT_QOS, self._on_step, with_info=True)
         self._listen()
         self.create_service(Reset, "operator/reset", self._on_reset)
         self.create_service(SelectAction, "operator/select_action", self._on_select)
@@ -67,25 +67,26 @@ class OperatorNode(OptrNode[OperatorParams]):
         for handle in self._handles:
             self.hot.unsubscribe(handle)
         self._handles = [
-            self.hot.subscribe(message_class(f.type), f.topic, STATE_QOS, self._receiver(f))
+            self.hot.subscribe(message_class(f.type), f.topic, STATE_QOS, self._receiver(f), with_info=True)
             for f in self._buffer.features
         ]
 
     def _receiver(self, feature: Feature) -> Any:
-        def receive(msg: Any) -> None:
-            self._on_observation(feature.key, msg)
+        def receive(msg: Any, info: dict[str, int]) -> None:
+            self._on_observation(feature.key, msg, info["source_timestamp"])
 
         return receive
 
     # -- hot path ------------------------------------------------------------------------------------------------
 
-    def _on_observation(self, key: str, msg: Any) -> None:
+    def _on_observation(self, key: str, msg: Any, sent_ns: int) -> None:
         stamp = stamp_ns(msg.header.stamp)
         if key == STATE and stamp < self._decided_ns:
-            self._buffer.clear()
-            self._decided_ns = -1
+            # Time went back in an environment without episodes.
+            self._buffer.forget_after(stamp)
+            self._begin(self._step.seed if self._step is not None else self.params.seed)
         try:
-            self._buffer.put(key, stamp, msg)
+            self._buffer.put(key, stamp, msg, sent_ns)
         except ObservationError as err:
             self._problem = str(err)
             self.get_logger().error(str(err), throttle_duration_sec=1.0)
@@ -93,10 +94,12 @@ class OperatorNode(OptrNode[OperatorParams]):
         if key == STATE or self.params.lockstep:
             self._decide()
 
-    def _on_step(self, msg: StepResult) -> None:
+    def _on_step(self, msg: StepResult, info: dict[str, int]) -> None:
         before, now = self._step, step_from_msg(msg)
         self._step = now
         if before is None or now.episode != before.episode:
+            # A connector announces an episode before it sends the first observation of it.
+            self._buffer.forget_sent_before(info["source_timestamp"])
             self._begin(now.seed)
         if now.over and not (before is not None and before.over and before.episode == now.episode):
             self._tell_end(now)

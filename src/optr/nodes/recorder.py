@@ -6,7 +6,7 @@ import re
 import shutil
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,7 +16,7 @@ from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from std_srvs.srv import Trigger
 
 import optr
-from optr.episodes import Recording, TopicInfo
+from optr.episodes import Recording, SequenceCheck, TopicInfo
 from optr.errors import EpisodeError
 from optr.ros.convert import step_from_msg
 from optr.ros.messages import MessageTypeError, message_class, message_definition
@@ -31,6 +31,8 @@ _OUTCOMES = {0: "unknown", 1: "success", 2: "failure", 3: "aborted"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
 _QUIET_S = 0.05
 _DRAIN_S = 2.0
+_SETTLE_S = 1.0
+"""After a subscription is made, its publisher may not know of it for a moment, and what it sends is lost [s]."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,14 @@ class _Topic:
     handle: Any
     latched: bool
     publishers: int
+    since: float = field(default_factory=time.monotonic)
+    check: SequenceCheck = field(default_factory=SequenceCheck)
     last: tuple[bytes, dict[str, int]] | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether both ends know of each other, so that nothing sent from now on is missed."""
+        return bool(self.handle.get_publisher_count()) and time.monotonic() - self.since > _SETTLE_S
 
 
 class RecorderNode(OptrNode[RecorderParams]):
@@ -87,18 +96,22 @@ class RecorderNode(OptrNode[RecorderParams]):
 
     def _receiver(self, topic: _Topic) -> Any:
         def receive(data: bytes, info: dict[str, int]) -> None:
+            missing = topic.check.missing(info.get("publication_sequence_number") or 0)
             if topic.latched:
                 topic.last = (data, info)
             if self._recording is not None:
                 self._arrived = time.monotonic()
-                self._add(self._recording, topic, data, info)
+                alone = topic.publishers == 1 and not topic.latched
+                self._add(self._recording, topic, data, info, missing if alone else 0)
 
         return receive
 
-    def _add(self, recording: Recording, topic: _Topic, data: bytes, info: dict[str, int]) -> None:
+    def _add(
+        self, recording: Recording, topic: _Topic, data: bytes, info: dict[str, int], missing: int = 0
+    ) -> None:
         sequence = info.get("publication_sequence_number") or 0
         received, sent = info["received_timestamp"], info["source_timestamp"]
-        recording.add(topic.info, data, received or sent, sent, sequence, topic.publishers == 1)
+        recording.add(topic.info, data, received or sent, sent, sequence, missing)
 
     def _on_step(self, msg: StepResult) -> None:
         self._step_ns = step_from_msg(msg).stamp_ns
@@ -191,7 +204,8 @@ class RecorderNode(OptrNode[RecorderParams]):
             self._step_ns = -1
             for topic in self._topics.values():
                 if topic.latched and topic.last is not None:
-                    self._add(recording, topic, *topic.last)
+                    data, info = topic.last  # as if it came now: the bag must not begin before the episode does
+                    self._add(recording, topic, data, {**info, "received_timestamp": time.time_ns()})
             self._recording = recording
         response.success, response.episode_id, response.uri = True, name, self._uri
         return response
@@ -242,6 +256,7 @@ class RecorderNode(OptrNode[RecorderParams]):
             if not missing:
                 return
             if time.monotonic() > deadline:
+                missing = missing or [n for n in wanted if not self._topics[n].settled]
                 known = ", ".join(sorted(self._topics)) or "none"
                 raise EpisodeError(f"nobody publishes {', '.join(missing)}; there are: {known}")
             time.sleep(0.02)

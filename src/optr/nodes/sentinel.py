@@ -16,7 +16,7 @@ from optr.ros.convert import JointStateReader, JointStateWriter, chunk_from_msg,
 from optr.ros.node import ERROR, OK, WARN, OptrNode, run_node
 from optr.ros.only_one import SecondNodeError, hold_place
 from optr.ros.params import param
-from optr.ros.qos import ACTION_QOS, EVENT_QOS, STATE_QOS, STATUS_QOS
+from optr.ros.qos import EVENT_QOS, STATE_QOS, STATUS_QOS
 from optr.sentinel import Code, Guard, GuardSettings, GuardState, Judgement, Outcome
 from optr.spec import ActionChunk, Command, JointSample, load_spec
 from optr_interfaces.msg import ActionChunk as ActionChunkMsg
@@ -80,8 +80,8 @@ class SentinelNode(OptrNode[SentinelParams]):
         self._codes: Counter[str] = Counter()
         self._shown: tuple[Any, ...] = ()
         self._reader = JointStateReader(spec.action.names)
-        self._writer = JointStateWriter(spec.action.names)
-        self._commands = self.create_publisher(JointState, spec.action.topic, ACTION_QOS)
+        self._writer = JointStateWriter(spec.action.names, fields=1)
+        self._commands = self.create_publisher(JointState, spec.action.topic, EVENT_QOS)
         self._verdicts = self.create_publisher(Verdict, "sentinel/verdict", EVENT_QOS)
         self._status = self.create_publisher(SentinelStatus, "sentinel/status", STATUS_QOS)
         self.hot.subscribe(JointState, spec.state.topic, STATE_QOS, self._on_state)

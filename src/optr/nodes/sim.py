@@ -16,13 +16,12 @@ from std_srvs.srv import SetBool
 
 from optr.connectors.sim import Simulation, World
 from optr.connectors.sim.tasks import make_task
-from optr.connectors.sim.world import START_NS
 from optr.errors import ActionError, ModelError
 from optr.ros.camera_process import CameraProcess
 from optr.ros.convert import JointStateReader, JointStateWriter, pose_to_msg, step_to_msg, time_to_msg
 from optr.ros.node import ERROR, OK, WARN, OptrNode, run_node
 from optr.ros.params import param
-from optr.ros.qos import ACTION_QOS, CLOCK_QOS, EVENT_QOS, STATE_QOS, STATUS_QOS
+from optr.ros.qos import COMMAND_QOS, CLOCK_QOS, EVENT_QOS, STATE_QOS, STATUS_QOS
 from optr.spec import load_spec
 from optr_interfaces.msg import StepResult
 from optr_interfaces.srv import Advance, Reset
@@ -40,7 +39,7 @@ class SimParams:
     task: str = param("", "Task to set up and judge; empty: none.")
     seed: int = param(0, "Seed of the first episode.", low=0, high=2**53)
     mode: str = param(
-        "realtime", "Pace: with the wall clock, as fast as possible, or one step per command.",
+        "realtime", "Pace: with the wall clock, as fast as possible, or one step per command from the first reset on.",
         choices=("realtime", "fast", "lockstep"),
     )
     real_time_factor: float = param(1.0, "Simulated seconds per second, in mode realtime.", low=0.01, high=100.0)
@@ -68,6 +67,8 @@ class SimNode(OptrNode[SimParams]):
         self.lockstep = p.mode == "lockstep"
         self._paused = False
         self._fresh = True
+        self._reset_once = False
+        self._earlier_ns = 0
         self._commands = self._refused = self._late = self._rivals = 0
         self._command_seen = 0
         self._holding = "no command yet"
@@ -82,7 +83,7 @@ class SimNode(OptrNode[SimParams]):
             self._cameras = CameraProcess(world.model, self.spec.path, name, namespace, arguments)
         self._frame = [-1] * len(self.spec.images)
         self._readers = JointStateReader(self.spec.action.names)
-        self.hot.subscribe(JointState, self.spec.action.topic, ACTION_QOS, self._on_command)
+        self.hot.subscribe(JointState, self.spec.action.topic, COMMAND_QOS, self._on_command)
         self._ticks = self.hot.every(0.2 if self.lockstep else self._period_s, self._on_tick)
         self.create_service(Reset, "reset", self._on_reset)
         self.create_service(SetBool, "pause", self._on_pause)
@@ -128,7 +129,7 @@ class SimNode(OptrNode[SimParams]):
             return
         now = world.time_ns
         if self.lockstep:
-            if command.stamp_ns != now or self._paused or sim.now.over:
+            if command.stamp_ns != now or self._paused or sim.now.over or not self._reset_once:
                 self._late += 1
                 return
             self._command_seen = time.monotonic_ns()
@@ -181,7 +182,7 @@ class SimNode(OptrNode[SimParams]):
     def _capture(self, cameras: CameraProcess, now: int) -> None:
         due = 0
         for i, feature in enumerate(self.spec.images.values()):
-            frame = int((now - START_NS) * feature.rate * 1e-9 + 1e-6)
+            frame = int((now - self.sim.world.start_ns) * feature.rate * 1e-9 + 1e-6)
             if frame > self._frame[i]:
                 self._frame[i] = frame
                 due |= 1 << i
@@ -204,11 +205,15 @@ class SimNode(OptrNode[SimParams]):
             response.success, response.message = False, f"seed is {request.seed}, expected 0 or more"
             return response
         with self.hot.lock:
+            # An answer to the start before may still be on its way; that start must not be mistaken for this one.
+            unanswered = self.lockstep and self._reset_once and self.sim.world.steps == 0
+            self._earlier_ns = self._earlier_ns + 1000 if unanswered else 0
             try:
-                state = self.sim.reset(request.seed, request.keyframe)
+                state = self.sim.reset(request.seed, request.keyframe, self._earlier_ns)
             except ModelError as err:
                 response.success, response.message = False, str(err)
                 return response
+            self._reset_once = True
             response.success, response.episode = True, state.episode
             response.stamp = time_to_msg(state.stamp_ns)
             self._begin()
@@ -246,7 +251,7 @@ class SimNode(OptrNode[SimParams]):
             if publishers > 1 and not self._rivals:
                 self.sim.world.hold()
             self._rivals = publishers if publishers > 1 else 0
-            if self.lockstep and self._fresh and not self._paused and seen != self._seen:
+            if self.lockstep and self._fresh and self._reset_once and not self._paused and seen != self._seen:
                 self._begin()  # whoever has just come must see the observation that waits for an answer
             self._seen = seen
             elapsed = time.monotonic() - self._began[0]
@@ -264,6 +269,8 @@ class SimNode(OptrNode[SimParams]):
             message = "paused"
         elif self._rivals:
             level, message = ERROR, f"{self._rivals} publishers on {self.spec.action.topic}: holding"
+        elif self.lockstep and not self._reset_once:
+            message = "lock-step: waiting for the first reset"
         elif self.lockstep and not sim.now.over and not self._fresh and waiting > 1.0:
             level, message = WARN, "lock-step: waiting for the command of this step"
         elif self._holding and not self.lockstep:

@@ -21,6 +21,7 @@ from rclpy.signals import SignalHandlerOptions
 from optr.errors import OptrError
 from optr.ros_environment import PARENT_ENV, prepare
 from optr.ros.hot_loop import HotLoop
+from optr.ros.leftovers import remove_leftovers
 from optr.ros.only_one import hold_place
 from optr.ros.params import declare_params
 from optr.ros.qos import EVENT_QOS
@@ -91,6 +92,7 @@ def run_node(make: Callable[[], OptrNode[Any]], args: Sequence[str] | None = Non
         0 after SIGINT or SIGTERM; 2 if it could not start as asked (the message is on stderr); 1 after a defect.
     """
     prepare()
+    remove_leftovers()
     _die_with_parent()
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

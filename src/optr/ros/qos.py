@@ -25,8 +25,8 @@ SENSOR_QOS = _profile(5, reliable=False)
 IMAGE_QOS = _profile(10)
 """Camera publishers: reliable (REP-2003), so that a recorder gets every frame."""
 
-ACTION_QOS = _profile(1)
-"""Proposals and commands: only the newest counts, and it must arrive."""
+COMMAND_QOS = _profile(1)
+"""Subscribers of commands: only the newest counts, and it must arrive."""
 
 CLOCK_QOS = _profile(1)
 """As `/clock` subscribers of ROS 2 expect it."""
@@ -35,7 +35,8 @@ STATUS_QOS = _profile(1, latched=True)
 """Status: whoever comes later sees the last one."""
 
 EVENT_QOS = _profile(100)
-"""Verdicts and step results: every single one counts."""
+"""Proposals, verdicts and step results: every single one counts. Publishers of commands take it too: with depth 1, a
+recorder that is slower than the connector would miss some."""
 
 RECORD_QOS = _profile(1000)
 """The recorder's subscriptions: deep, because what it misses is gone."""

@@ -34,7 +34,7 @@ class GuardSettings:
     max_action_age: float = 0.1
     max_action_ahead: float = 1.0
     clock_tolerance: float = 0.02
-    late_periods: float = 2.0
+    late_periods: float = 3.0
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ class Guard:
         ]
         self._limiter = MotionLimiter(spec.limits)
         self._silence_ns = round((settings.late_periods + 1) * spec.period_ns)
+        self._now_ns = self._credit_ns = 0
         self._motion: Motion | None = None
         self._due_ns = 0
         self._state_ns: int | None = None
@@ -166,6 +167,8 @@ class Guard:
         if not self._follow(state):
             return None, self._refuse(chunk, self.reason) if chunk is not None else None
         assert state is not None and self._motion is not None
+        self._credit_ns = min(self._credit_ns + max(0, now_ns - self._now_ns), self._silence_ns)
+        self._now_ns = max(self._now_ns, now_ns)
         if chunk is None:
             return self._carry_on(now_ns), None
         finding = self.reason if self._stop is not None or self._inhibited else None
@@ -190,10 +193,11 @@ class Guard:
         self._holding = None
         if due_ns < chunk.start_ns:
             return self._hold(now_ns), self._judge(chunk, Outcome.ALLOWED, (), "due later", values[0])
+        before = self._due_ns
         codes = self._move(due_ns, values[0])
         outcome = Outcome.LIMITED if codes else Outcome.ALLOWED
         text = self._explain(codes, values[0]) if codes else ""
-        return self._command(due_ns), self._judge(chunk, outcome, tuple(codes), text, values[0])
+        return self._command() if self._due_ns > before else None, self._judge(chunk, outcome, tuple(codes), text, values[0])
 
     def _carry_on(self, now_ns: int) -> Command | None:
         if self._rows is None or self._stop is not None or self._inhibited:
@@ -209,7 +213,7 @@ class Guard:
             k = min(int(at), last - 1) if last else 0
             row = rows.values[k] if not last else rows.values[k] + (at - k) * (rows.values[k + 1] - rows.values[k])
             self._move(now_ns, row)
-            return self._command(now_ns)
+            return self._command()
         if at - last < self.settings.late_periods:
             return None
         self._rows = None
@@ -243,6 +247,7 @@ class Guard:
             return False
         self._motion = Motion.at_rest(inside)
         self._due_ns = state.stamp_ns - self.spec.period_ns
+        self._now_ns, self._credit_ns = state.stamp_ns, self.spec.period_ns
         if self._holding is None or self._holding.code in (Code.NO_OBSERVATION, Code.STATE_OUT_OF_LIMITS):
             self._holding = Finding(Code.NO_ACTION, "waiting for an action")
         return True
@@ -252,34 +257,45 @@ class Guard:
         start = chunk.start_ns
         if start > now_ns + _ns(self.settings.clock_tolerance):
             return now_ns
-        return start if start > self._due_ns else max(now_ns, self._due_ns + 1_000_000)
+        return start if start > self._due_ns else max(now_ns, self._due_ns)
 
-    def _dt(self, due_ns: int) -> float:
-        """Time since the last command [s]. After a silence the arm stands, and has no right to a longer way."""
+    def _spend(self, due_ns: int) -> float:
+        """Step the time of commands to `due_ns`; answers the time in which the next one may move [s], maybe zero.
+
+        Commands are spaced by the times they were due, so that jitter on the way changes nothing. But no more time is
+        given than has passed on the clock: a burst of late actions makes up for the silence before it, and a flood
+        for nothing. After a long silence the arm stands, and has no right to a longer way.
+        """
         assert self._motion is not None
         since = due_ns - self._due_ns
         if since > self._silence_ns:
             self._motion = Motion.at_rest(self._motion.position)
-        return min(since, self._silence_ns) * 1e-9
+            since = self._silence_ns
+            self._due_ns = due_ns - since
+        given = min(since, self._credit_ns)
+        self._credit_ns -= given
+        self._due_ns += given
+        return given * 1e-9
 
     def _move(self, due_ns: int, target: Vector) -> list[Code]:
         assert self._motion is not None
-        dt = self._dt(due_ns)
+        dt = self._spend(due_ns)
+        if dt <= 0.0:
+            return [Code.VELOCITY_LIMIT]
         self._motion, codes = self._limiter.toward(self._motion, target, dt)
-        self._due_ns = due_ns
         return codes
 
-    def _hold(self, due_ns: int) -> Command:
+    def _hold(self, due_ns: int) -> Command | None:
         assert self._motion is not None
-        due_ns = max(due_ns, self._due_ns + 1_000_000)
-        dt = self._dt(due_ns)
+        dt = self._spend(max(due_ns, self._due_ns))
+        if dt <= 0.0:
+            return None
         self._motion = self._limiter.rest(self._motion, dt)
-        self._due_ns = due_ns
-        return self._command(due_ns)
+        return self._command()
 
-    def _command(self, due_ns: int) -> Command:
+    def _command(self) -> Command:
         assert self._motion is not None
-        return Command(due_ns, self._motion.position)
+        return Command(self._due_ns, self._motion.position)
 
     def _refuse(self, chunk: ActionChunk, finding: Finding | None) -> Judgement:
         finding = finding or Finding(Code.NO_OBSERVATION, "no joint state yet")

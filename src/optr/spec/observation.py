@@ -49,15 +49,16 @@ class ObservationBuffer:
         self.features: tuple[Feature, ...] = tuple(spec.features[k] for k in dict.fromkeys(wanted))
         self._lockstep = lockstep
         self._decoders = {f.key: decoder(f) for f in self.features}
-        self._latest: dict[str, tuple[int, Array]] = {}
+        self._latest: dict[str, tuple[int, Array, int]] = {}
 
-    def put(self, key: str, stamp: int, msg: Any) -> None:
+    def put(self, key: str, stamp: int, msg: Any, sent_ns: int = 0) -> None:
         """Take one message of a feature.
 
         Args:
             key: Feature key.
             stamp: Capture time [ns].
             msg: The message.
+            sent_ns: When the middleware sent it [ns, wall clock], where known.
 
         Raises:
             ObservationError: If it is not what the feature says, or holds a value that is not finite.
@@ -65,11 +66,15 @@ class ObservationBuffer:
         value = self._decoders[key](msg)
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise ObservationError(f"{key}: holds a value that is not finite: {value}")
-        self._latest[key] = (stamp, value)
+        self._latest[key] = (stamp, value, sent_ns)
 
-    def clear(self) -> None:
-        """Forget everything, as after a reset of the environment."""
-        self._latest.clear()
+    def forget_after(self, stamp: int) -> None:
+        """Forget what is newer than a time [ns]: time has gone back to it, as after a reset of the environment."""
+        self._latest = {k: v for k, v in self._latest.items() if v[0] <= stamp}
+
+    def forget_sent_before(self, sent_ns: int) -> None:
+        """Forget what was sent before a time [ns, wall clock]: before the episode began."""
+        self._latest = {k: v for k, v in self._latest.items() if v[2] >= sent_ns}
 
     def take(self) -> Observation | None:
         """The observation at the newest joint state, or None while it is not complete."""

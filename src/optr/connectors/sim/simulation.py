@@ -7,7 +7,7 @@ import numpy as np
 
 from optr.connectors.contract import StepState
 from optr.connectors.sim.tasks.task import Evaluation, Task
-from optr.connectors.sim.world import World
+from optr.connectors.sim.world import START_NS, World
 from optr.errors import ModelError
 
 
@@ -41,13 +41,19 @@ class Simulation:
         self._episode = 0
         self.now = self.reset(seed)
 
-    def reset(self, seed: int, keyframe: str = "") -> StepState:
+    def reset(self, seed: int, keyframe: str = "", earlier_ns: int = 0) -> StepState:
         """Begin anew; the same seed gives the same start, bit for bit.
+
+        Args:
+            seed: Decides the start state.
+            keyframe: A named pose of the model instead of the task's own start.
+            earlier_ns: How much earlier than usual time begins [ns], to tell this start from the one before.
 
         Raises:
             ModelError: If there is no such keyframe; nothing is changed then.
         """
         self.world.reset_pose(keyframe)
+        self.world.start_ns = START_NS - earlier_ns
         if self.task is not None and not keyframe:
             self.task.reset(self.world, np.random.default_rng(seed))
         mujoco.mj_forward(self.world.model, self.world.data)

@@ -27,6 +27,7 @@ class World:
     Attributes:
         model: The compiled MuJoCo model.
         data: Its state.
+        start_ns: Simulation time right after a reset [ns].
         steps: Physics steps since the last reset.
         limited: Commands that the world's own limits changed since it was made.
     """
@@ -35,6 +36,7 @@ class World:
         self.spec = spec
         self.model = compile_model(spec, path)
         self.data = mujoco.MjData(self.model)
+        self.start_ns = START_NS
         self.steps = 0
         self.limited = 0
         self.timestep_ns = round(self.model.opt.timestep * 1e9)
@@ -55,8 +57,8 @@ class World:
 
     @property
     def time_ns(self) -> int:
-        """Simulation time [ns]; starts anew at `START_NS` with every reset."""
-        return START_NS + self.steps * self.timestep_ns
+        """Simulation time [ns]; starts anew at `start_ns` with every reset."""
+        return self.start_ns + self.steps * self.timestep_ns
 
     # -- commands ------------------------------------------------------------------------------------------------
 
