@@ -20,11 +20,12 @@ from optr.ros.qos import STATE_QOS, qos_text
 from optr.spec import Command
 
 STATES = "/joint_states"
+JOINT_STATE_HASH = "RIHS01_a13ee3a330e346c9d87b5aa18d24e11690752bd33a0350f11c5882bc9179260e"
 
 
 def info(name: str = STATES) -> TopicInfo:
     kind = "sensor_msgs/msg/JointState"
-    return TopicInfo(name, kind, message_definition(kind), "RIHS01_" + "0" * 64, qos_text([STATE_QOS]))
+    return TopicInfo(name, kind, message_definition(kind), JOINT_STATE_HASH, qos_text([STATE_QOS]))
 
 
 def message(k: int) -> bytes:

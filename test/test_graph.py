@@ -381,7 +381,7 @@ class TestRecorder:
 
         nothing = watch.call(StopEpisode, "recorder/stop_episode", StopEpisode.Request())
         assert (nothing.success, nothing.message) == (False, "no episode is being recorded")
-        assert "nobody publishes /smell; there are: /action" in call(wait_for=["smell"]).message
+        assert "nothing is heard on /smell; there are: /action" in call(wait_for=["smell"]).message
         assert "'a/b' is no name" in call(episode_id="a/b").message
         assert watch.call(StartEpisode, "recorder/start_episode", start).success
         watch.until(lambda: watch.recorder.state == EpisodeStatus.RECORDING, 5, "it says so")

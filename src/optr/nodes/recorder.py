@@ -31,8 +31,6 @@ _OUTCOMES = {0: "unknown", 1: "success", 2: "failure", 3: "aborted"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
 _QUIET_S = 0.05
 _DRAIN_S = 2.0
-_SETTLE_S = 1.0
-"""After a subscription is made, its publisher may not know of it for a moment, and what it sends is lost [s]."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +52,9 @@ class _Topic:
     handle: Any
     latched: bool
     publishers: int
-    since: float = field(default_factory=time.monotonic)
     check: SequenceCheck = field(default_factory=SequenceCheck)
     last: tuple[bytes, dict[str, int]] | None = None
-
-    @property
-    def settled(self) -> bool:
-        """Whether both ends know of each other, so that nothing sent from now on is missed."""
-        return bool(self.handle.get_publisher_count()) and time.monotonic() - self.since > _SETTLE_S
+    heard: bool = False
 
 
 class RecorderNode(OptrNode[RecorderParams]):
@@ -97,6 +90,7 @@ class RecorderNode(OptrNode[RecorderParams]):
     def _receiver(self, topic: _Topic) -> Any:
         def receive(data: bytes, info: dict[str, int]) -> None:
             missing = topic.check.missing(info.get("publication_sequence_number") or 0)
+            topic.heard = True
             if topic.latched:
                 topic.last = (data, info)
             if self._recording is not None:
@@ -252,14 +246,17 @@ class RecorderNode(OptrNode[RecorderParams]):
         deadline = time.monotonic() + timeout_s
         while True:
             self._discover()
-            missing = [n for n in wanted if n not in self._topics or not self._topics[n].publishers]
+            missing = [n for n in wanted if not self._is_heard(n)]
             if not missing:
                 return
             if time.monotonic() > deadline:
-                missing = missing or [n for n in wanted if not self._topics[n].settled]
                 known = ", ".join(sorted(self._topics)) or "none"
-                raise EpisodeError(f"nobody publishes {', '.join(missing)}; there are: {known}")
+                raise EpisodeError(f"nothing is heard on {', '.join(missing)}; there are: {known}")
             time.sleep(0.02)
+
+    def _is_heard(self, name: str) -> bool:
+        topic = self._topics.get(name)
+        return topic is not None and topic.heard and topic.publishers > 0
 
     def _check_space(self) -> None:
         free = shutil.disk_usage(self._folder).free >> 20

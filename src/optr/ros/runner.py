@@ -13,6 +13,7 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from std_srvs.srv import SetBool
 
 from optr.connectors import StepState
 from optr.errors import EpisodeError
@@ -21,10 +22,11 @@ from optr.ros.qos import EVENT_QOS, STATUS_QOS
 from optr.ros_environment import prepare
 from optr.spec import Spec
 from optr_interfaces.msg import SentinelStatus, StepResult
-from optr_interfaces.srv import Reset, StartEpisode, StopEpisode
+from optr_interfaces.srv import Advance, Reset, StartEpisode, StopEpisode
 
 _STALL_S = 20.0
 _CALL_S = 20.0
+_READY_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class EpisodeRunner:
         self._spec = spec
         self._check = check
         self._cameras = cameras
+        self._heard = False
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.node)
         self._step: StepState | None = None
@@ -71,6 +74,8 @@ class EpisodeRunner:
         self.node.create_subscription(StepResult, "step", self._on_step, EVENT_QOS)
         self.node.create_subscription(SentinelStatus, "sentinel/status", self._on_sentinel, STATUS_QOS)
         self._reset = self.node.create_client(Reset, "reset")
+        self._pause = self.node.create_client(SetBool, "pause")
+        self._advance = self.node.create_client(Advance, "advance")
         self._start = self.node.create_client(StartEpisode, "recorder/start_episode")
         self._stop = self.node.create_client(StopEpisode, "recorder/stop_episode")
 
@@ -108,14 +113,12 @@ class EpisodeRunner:
             EpisodeError: If it cannot be recorded, or nothing moves any more.
         """
         request = StartEpisode.Request(
-            episode_id=name, task=task, instruction=instruction, operator_id=operator, seed=seed, timeout=10.0
+            episode_id=name, task=task, instruction=instruction, operator_id=operator, seed=seed, timeout=0.5
         )
         images = [f.topic for f in self._spec.images.values()] if self._cameras else []
         topics = [self._spec.state.topic, self._spec.action.topic, "action", "sentinel/verdict", "step", *images]
         request.wait_for = topics
-        started = self._call(self._start, request)
-        if not started.success:
-            raise EpisodeError(f"the recorder does not start: {started.message}")
+        self._start_recording(request)
         began = time.monotonic()
         reset = self._call(self._reset, Reset.Request(seed=seed))
         if not reset.success:
@@ -128,6 +131,28 @@ class EpisodeRunner:
         if not stopped.uri:
             raise EpisodeError(f"the recorder cannot close the bag: {stopped.message}")
         return EpisodeRun(end, seconds, Path(stopped.uri), stopped.messages, stopped.dropped, stopped.success)
+
+    def _start_recording(self, request: StartEpisode.Request) -> None:
+        """Start the recorder; at first, let every node speak until the recorder has heard all of them.
+
+        A publisher may not know of the recorder's new subscription yet, and what it sends then would be missing from
+        the bag. So the stack plays a few steps of an episode that nobody records, and is paused again.
+        """
+        deadline = time.monotonic() + _READY_S
+        while True:
+            started = self._call(self._start, request)
+            if started.success:
+                break
+            if self._heard or time.monotonic() > deadline:
+                raise EpisodeError(f"the recorder does not start: {started.message}")
+            self._call(self._pause, SetBool.Request(data=False))
+            self._call(self._reset, Reset.Request(seed=request.seed))
+            self._until(lambda: False, 0.3)
+            self._call(self._pause, SetBool.Request(data=True))
+            self._call(self._advance, Advance.Request(steps=1))
+        if not self._heard:
+            self._heard = True
+            self._call(self._pause, SetBool.Request(data=False))
 
     def _await_end(self, episode: int) -> StepState:
         last, moved = -1, time.monotonic()
