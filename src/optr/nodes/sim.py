@@ -21,7 +21,7 @@ from optr.ros.camera_process import CameraProcess
 from optr.ros.convert import JointStateReader, JointStateWriter, pose_to_msg, step_to_msg, time_to_msg
 from optr.ros.node import ERROR, OK, WARN, OptrNode, run_node
 from optr.ros.params import param
-from optr.ros.qos import COMMAND_QOS, CLOCK_QOS, EVENT_QOS, STATE_QOS, STATUS_QOS
+from optr.ros.qos import COMMAND_QOS, EVENT_QOS, STATUS_QOS
 from optr.spec import load_spec
 from optr_interfaces.msg import StepResult
 from optr_interfaces.srv import Advance, Reset
@@ -101,12 +101,12 @@ class SimNode(OptrNode[SimParams]):
 
     def _announce(self) -> None:
         spec, world = self.spec, self.sim.world
-        self._clock_out = self.create_publisher(Clock, "/clock", CLOCK_QOS)
-        self._states = self.create_publisher(JointState, spec.state.topic, STATE_QOS)
+        self._clock_out = self.create_publisher(Clock, "/clock", EVENT_QOS)
+        self._states = self.create_publisher(JointState, spec.state.topic, EVENT_QOS)
         self._writer = JointStateWriter(spec.action.names, spec.base_frame)
         self._steps = self.create_publisher(StepResult, "step", EVENT_QOS)
         self._poses = {
-            name: self.create_publisher(PoseStamped, f"object/{_topic_name(name)}/pose", STATE_QOS)
+            name: self.create_publisher(PoseStamped, f"object/{_topic_name(name)}/pose", EVENT_QOS)
             for name in world.objects
         }
         if spec.urdf is not None:

@@ -28,6 +28,9 @@ from optr.ros.qos import EVENT_QOS
 
 P = TypeVar("P")
 
+_END_S = 10
+"""Longest time that a node may take to end after it was told to [s]."""
+
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 
@@ -116,9 +119,14 @@ def run_node(make: Callable[[], OptrNode[Any]], args: Sequence[str] | None = Non
         traceback.print_exc()
         return 1
     finally:
+        # The middleware was seen to spin for ever, holding the interpreter, while it takes a node down. What is ours
+        # is closed by then; the kernel ends the rest.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(_END_S)
         if node is not None:
             node.close()
         rclpy.try_shutdown()
+        signal.alarm(0)
 
 
 def _program() -> str:

@@ -17,26 +17,23 @@ def _profile(depth: int, reliable: bool = True, latched: bool = False) -> QoSPro
 
 
 STATE_QOS = _profile(10)
-"""Joint states and object poses: a subscriber may miss its turn a few times and still get each."""
+"""Subscribers of joint states and object poses: may miss their turn a few times and still get each."""
 
 SENSOR_QOS = _profile(5, reliable=False)
 """Subscribers to sensors that only want the newest (REP-2003)."""
 
-IMAGE_QOS = _profile(10)
+IMAGE_QOS = _profile(30)
 """Camera publishers: reliable (REP-2003), so that a recorder gets every frame."""
 
 COMMAND_QOS = _profile(1)
 """Subscribers of commands: only the newest counts, and it must arrive."""
 
-CLOCK_QOS = _profile(1)
-"""As `/clock` subscribers of ROS 2 expect it."""
-
 STATUS_QOS = _profile(1, latched=True)
 """Status: whoever comes later sees the last one."""
 
-EVENT_QOS = _profile(100)
-"""Proposals, verdicts and step results: every single one counts. Publishers of commands take it too: with depth 1, a
-recorder that is slower than the connector would miss some."""
+EVENT_QOS = _profile(500)
+"""Proposals, verdicts, step results: every single one counts. All publishers of small messages take it, also of joint
+states and commands: what a busy machine loses on the way to a slow recorder is sent again from this history."""
 
 RECORD_QOS = _profile(1000)
 """The recorder's subscriptions: deep, because what it misses is gone."""
