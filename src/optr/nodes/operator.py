@@ -49,7 +49,7 @@ class OperatorNode(OptrNode[OperatorParams]):
         self._decided_ns = -1
         self._problem = ""
         self._failures = 0
-        self._handles: list[Any] = []
+        self._handles: dict[str, Any] = {}
         self._actions = self.create_publisher(ActionChunk, "action", EVENT_QOS)
         self.hot.subscribe(StepResult, "step", EVENT_QOS, self._on_step, with_info=True)
         self._listen()
@@ -64,12 +64,12 @@ class OperatorNode(OptrNode[OperatorParams]):
         return host
 
     def _listen(self) -> None:
-        for handle in self._handles:
-            self.hot.unsubscribe(handle)
-        self._handles = [
-            self.hot.subscribe(message_class(f.type), f.topic, STATE_QOS, self._receiver(f), with_info=True)
-            for f in self._buffer.features
-        ]
+        """Subscribe what the operator wants and is not subscribed yet; what another one wanted stays, and is ignored."""
+        for feature in self._buffer.features:
+            if feature.key not in self._handles:
+                self._handles[feature.key] = self.hot.subscribe(
+                    message_class(feature.type), feature.topic, STATE_QOS, self._receiver(feature), with_info=True
+                )
 
     def _receiver(self, feature: Feature) -> Any:
         def receive(msg: Any, info: dict[str, int]) -> None:
@@ -80,6 +80,8 @@ class OperatorNode(OptrNode[OperatorParams]):
     # -- hot path ------------------------------------------------------------------------------------------------
 
     def _on_observation(self, key: str, msg: Any, sent_ns: int) -> None:
+        if not self._buffer.wants(key):
+            return
         stamp = stamp_ns(msg.header.stamp)
         if key == STATE and stamp < self._decided_ns:
             # Time went back in an environment without episodes.

@@ -45,6 +45,8 @@ class MotionLimiter:
     def __init__(self, limits: JointLimits) -> None:
         self.limits = limits
         self._bounds: tuple[float, Vector, Vector] | None = None
+        columns = (limits.low, limits.high, limits.velocity, limits.acceleration, limits.step)
+        self._joints = list(zip(*(c.tolist() for c in columns), strict=True))
 
     def toward(self, now: Motion, target: Vector, dt: float) -> tuple[Motion, list[Code]]:
         """One step toward `target`.
@@ -57,6 +59,9 @@ class MotionLimiter:
         Returns:
             The next motion, its position equal to `target` where no limit is near; and the limits that acted.
         """
+        free = self._unlimited(now, target, dt)
+        if free is not None:
+            return Motion(target.copy(), free), []
         limits = self.limits
         codes: list[Code] = []
         inside = np.minimum(np.maximum(target, limits.low), limits.high)
@@ -76,6 +81,30 @@ class MotionLimiter:
         if not codes or codes == [Code.POSITION_LIMIT]:
             return Motion(inside, wanted), codes
         return self._advance(now, velocity, dt), codes
+
+    def _unlimited(self, now: Motion, target: Vector, dt: float) -> Vector | None:
+        """Velocity of a step to `target` if no limit acts, else None.
+
+        Most steps are such. Plain numbers, for numpy takes four times as long for so few joints.
+        """
+        velocity = []
+        moves = zip(now.position.tolist(), now.velocity.tolist(), target.tolist(), self._joints, strict=True)
+        for at, before, to, (low, high, fastest, acceleration, step) in moves:
+            way = to - at
+            wanted = way / dt
+            speed, most = abs(wanted), acceleration * dt
+            brake = speed * (speed + 2 * most) / (2 * acceleration)
+            end = at + brake if way > 0 else at - brake
+            if not (
+                low <= to <= high
+                and low <= end <= high
+                and speed <= fastest
+                and abs(way) <= step
+                and abs(wanted - before) <= most
+            ):
+                return None
+            velocity.append(wanted)
+        return np.array(velocity)
 
     def rest(self, now: Motion, dt: float) -> Motion:
         """One step on the shortest ramp to standing still, joints in step with one another."""

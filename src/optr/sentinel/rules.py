@@ -14,6 +14,7 @@ import numpy as np
 from optr.errors import ActionError
 from optr.sentinel.codes import Code
 from optr.spec import ActionChunk, ColumnOrder, JointSample
+from optr.spec.values import all_finite
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Shape:
         if chunk.values.ndim != 2 or chunk.values.shape[1] != len(chunk.names):
             shape = "x".join(str(n) for n in chunk.values.shape)
             return Finding(Code.WRONG_SIZE, f"values are {shape}, expected rows of {len(chunk.names)}")
-        if not np.isfinite(chunk.values).all():
+        if not all_finite(chunk.values.ravel()):
             row, column = np.argwhere(~np.isfinite(chunk.values))[0]
             value = chunk.values[row, column]
             return Finding(Code.NOT_A_NUMBER, f"{chunk.names[column]} is {value} in row {row}")

@@ -52,7 +52,7 @@ def _joint_state(feature: Feature) -> Decoder:
             index = order.pick(msg.name)
         except ActionError as err:
             raise ObservationError(f"{feature.key} on {feature.topic}: {err}") from err
-        values = np.asarray(getattr(msg, field), dtype=np.float64)
+        values = np.frombuffer(getattr(msg, field), dtype=np.float64) if len(getattr(msg, field)) else np.empty(0)
         if len(values) != len(msg.name):
             raise ObservationError(
                 f"{feature.key} on {feature.topic}: {len(values)} values of {field} for {len(msg.name)} names"

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from optr.errors import ObservationError
 from optr.spec.decode import decoder
 from optr.spec.feature import Feature
 from optr.spec.spec import STATE, Spec
+from optr.spec.values import all_finite
 
 Array = npt.NDArray[Any]
 
@@ -51,6 +51,10 @@ class ObservationBuffer:
         self._decoders = {f.key: decoder(f) for f in self.features}
         self._latest: dict[str, tuple[int, Array, int]] = {}
 
+    def wants(self, key: str) -> bool:
+        """Whether a feature is part of the observation."""
+        return key in self._decoders
+
     def put(self, key: str, stamp: int, msg: Any, sent_ns: int = 0) -> None:
         """Take one message of a feature.
 
@@ -64,7 +68,7 @@ class ObservationBuffer:
             ObservationError: If it is not what the feature says, or holds a value that is not finite.
         """
         value = self._decoders[key](msg)
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
+        if value.dtype.kind == "f" and not all_finite(value):
             raise ObservationError(f"{key}: holds a value that is not finite: {value}")
         self._latest[key] = (stamp, value, sent_ns)
 
@@ -78,16 +82,17 @@ class ObservationBuffer:
 
     def take(self) -> Observation | None:
         """The observation at the newest joint state, or None while it is not complete."""
-        if STATE not in self._latest:
+        latest = self._latest
+        if STATE not in latest:
             return None
-        now = self._latest[STATE][0]
-        if not all(f.key in self._latest and self._fits(f, now) for f in self.features):
-            return None
-        return Observation(
-            stamp_ns=now,
-            values={f.key: self._latest[f.key][1] for f in self.features},
-            stamps_ns={f.key: self._latest[f.key][0] for f in self.features},
-        )
+        now = latest[STATE][0]
+        values, stamps = {}, {}
+        for feature in self.features:
+            key = feature.key
+            if key not in latest or not self._fits(feature, now):
+                return None
+            stamps[key], values[key], _ = latest[key]
+        return Observation(now, values, stamps)
 
     def missing(self) -> list[str]:
         """What keeps the observation from being complete, for people."""

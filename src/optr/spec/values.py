@@ -5,9 +5,11 @@ Times are integer nanoseconds on the node clock, so that sums of periods stay ex
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +17,8 @@ import numpy.typing as npt
 from optr.errors import ActionError
 
 Vector = npt.NDArray[np.float64]
+
+_FEW = 32
 
 
 class Source(IntEnum):
@@ -88,6 +92,13 @@ class Command:
 
     stamp_ns: int
     position: Vector = field(repr=False)
+
+
+def all_finite(values: npt.NDArray[np.floating[Any]]) -> bool:
+    """Whether no value is infinite or not a number. Numpy takes four times as long for a handful of joints."""
+    if values.ndim == 1 and values.size <= _FEW:
+        return all(map(math.isfinite, values.tolist()))
+    return bool(np.isfinite(values).all())
 
 
 class ColumnOrder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy as np
 from optr.connectors.sim.tasks.push import quat_of_yaw
 from optr.connectors.sim.tasks.task import Evaluation, Task
 from optr.connectors.sim.world import World
+
+_FINGERS = ("gripper_link", "moving_jaw_link")
 
 
 class PickPlace(Task):
@@ -35,9 +38,9 @@ class PickPlace(Task):
 
     def evaluate(self, world: World) -> Evaluation:
         cube, bin_ = world.pose("cube").position, world.pose("bin").position
-        away = cube - bin_
-        inside = bool((np.abs(away[:2]) < self.half_width_m).all() and away[2] < self.rim_m)
-        free = not world.touching("cube", ("gripper_link", "moving_jaw_link"))
-        self._inside = self._inside + 1 if inside and free and world.speed("cube") < 0.02 else 0
-        reward = -float(np.linalg.norm(away[:2])) + (1.0 if inside else 0.0)
+        x, y, z = (cube - bin_).tolist()
+        inside = abs(x) < self.half_width_m and abs(y) < self.half_width_m and z < self.rim_m
+        placed = inside and world.speed("cube") < 0.02 and not world.touching("cube", _FINGERS)
+        self._inside = self._inside + 1 if placed else 0
+        reward = -math.hypot(x, y) + (1.0 if inside else 0.0)
         return Evaluation(reward, success=self._inside >= self.dwell_steps, failed=bool(cube[2] < -0.05))
