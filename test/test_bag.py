@@ -41,7 +41,9 @@ def fill(writer: BagWriter, count: int = 10) -> None:
 class TestWhole:
     @pytest.fixture
     def bag(self, tmp_path):
-        writer = BagWriter(tmp_path / "one", {"task": "reach", "seed": 7, "versions": {"optr": "0"}}, {"spec.yaml": "a: 1"})
+        writer = BagWriter(
+            tmp_path / "one", {"task": "reach", "seed": 7, "versions": {"optr": "0"}}, {"spec.yaml": "a: 1"}
+        )
         fill(writer)
         return writer.close({"outcome": "success"})
 
@@ -52,7 +54,9 @@ class TestWhole:
         assert [(m.log_time, m.publish_time, m.sequence) for _, _, m in found][:2] == [(1001, 901, 1), (1002, 902, 2)]
         schema, channel, _ = found[0]
         assert (schema.name, schema.encoding, channel.message_encoding) == (
-            "sensor_msgs/msg/JointState", "ros2msg", "cdr",
+            "sensor_msgs/msg/JointState",
+            "ros2msg",
+            "cdr",
         )
         assert "MSG: std_msgs/Header" in schema.data.decode()
         assert channel.metadata["topic_type_hash"].startswith("RIHS01_")
@@ -74,7 +78,10 @@ class TestWhole:
         assert topic["message_count"] == 10
         (qos,) = topic["topic_metadata"]["offered_qos_profiles"]
         assert (qos["history"], qos["depth"], qos["reliability"], qos["durability"]) == (
-            "keep_last", 10, "reliable", "volatile",
+            "keep_last",
+            10,
+            "reliable",
+            "volatile",
         )
         assert set(qos["deadline"]) == {"sec", "nsec"}
 

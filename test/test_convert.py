@@ -42,7 +42,9 @@ def test_joint_states_are_laid_out_as_rclpy_reads_them(frame, names):
     assert msg.header.frame_id == frame
     assert tuple(msg.name) == names
     assert (list(msg.position), list(msg.velocity), list(msg.effort)) == (
-        numbers.tolist(), (-numbers).tolist(), (numbers * 2).tolist(),
+        numbers.tolist(),
+        (-numbers).tolist(),
+        (numbers * 2).tolist(),
     )
     assert len(serialize_message(msg)) >= len(data)
 

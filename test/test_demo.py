@@ -127,7 +127,9 @@ def test_what_cannot_be_done_is_said(words, says, tmp_path):
 
 
 def test_a_bad_operator_makes_a_bad_exit_code(tmp_path):
-    done = run_demo("--seeds", "1", "--task", "reach", "--operator", "hold", "--no-cameras", "--json", "--output", str(tmp_path))
+    done = run_demo(
+        "--seeds", "1", "--task", "reach", "--operator", "hold", "--no-cameras", "--json", "--output", str(tmp_path)
+    )
     assert done.returncode == 1, done.stderr
     found = json.loads(done.stdout)
     assert (found["successes"], found["dropped"], found["violations"]) == (0, 0, 0)

@@ -10,10 +10,10 @@ import time
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
-from graph import Graph, Watcher, fresh_domain, time_to_rest
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool, Trigger
 
+from graph import Graph, Watcher, fresh_domain, time_to_rest
 from optr.ros.convert import JointStateWriter, chunk_to_msg
 from optr.ros.qos import COMMAND_QOS, EVENT_QOS
 from optr.spec import ActionChunk, Command, load_spec, stamp_ns
@@ -168,7 +168,9 @@ class TestStreaming:
         answer = watch.call(SelectAction, "operator/select_action", SelectAction.Request())
         assert answer.success
         assert list(answer.action.names) == list(SPEC.action.names)
-        wrong = watch.call(SetActiveOperator, "operator/set_active_operator", SetActiveOperator.Request(operator_id="x"))
+        wrong = watch.call(
+            SetActiveOperator, "operator/set_active_operator", SetActiveOperator.Request(operator_id="x")
+        )
         assert not wrong.success
         assert "no operator named 'x'; there are: hold" in wrong.message
         change = SetActiveOperator.Request(operator_id="hold")
@@ -185,9 +187,7 @@ class TestBadActions:
     @pytest.fixture
     def still(self, tmp_path):
         with Graph(tmp_path, operator="hold", task="") as graph:
-            graph.watch.until(
-                lambda: graph.watch.sentinel is not None and graph.watch.sentinel.state == 0, 30, "ready"
-            )
+            graph.watch.until(lambda: graph.watch.sentinel is not None and graph.watch.sentinel.state == 0, 30, "ready")
             graph.watch.spin(0.5)
             yield graph
 
@@ -356,7 +356,10 @@ class TestRefusesToStart:
             assert f"/sentinel is taken in ROS domain {domain} by process {first.pid}" in second.stderr
             renamed = subprocess.run(
                 [sys.executable, "-m", "optr.nodes.sentinel", "--ros-args", "-r", "__node:=other"],
-                capture_output=True, text=True, timeout=30, check=False,
+                capture_output=True,
+                text=True,
+                timeout=30,
+                check=False,
             )
             assert renamed.returncode == 2
             assert f"/joint_command is taken in ROS domain {domain} by process {first.pid}" in renamed.stderr

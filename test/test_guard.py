@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from optr.errors import GuardError, SpecError
 from optr.sentinel import Code, Guard, GuardState, Motion, MotionLimiter, Outcome
-from optr.spec import ActionChunk, JointSample, JointLimits, load_spec
+from optr.spec import ActionChunk, JointLimits, JointSample, load_spec
 
 MS = 1_000_000
 T0 = 1_000 * MS
@@ -356,6 +356,7 @@ def test_whatever_is_proposed_the_commands_keep_the_limits(seed, gaps):
     guard = Guard(SPEC, authority="me")
     guard.step(T0, sample(T0, start), chunk(T0, start))
     now, stamps, positions = T0, [T0], [start]
+
     def note(command):
         if command is not None:
             stamps.append(command.stamp_ns)

@@ -215,7 +215,11 @@ def test_shapes_agree(urdf, arm):
                 T, (form,) = transform_of(shape.find("origin")), shape.find("geometry")
                 rotation = np.empty(9)
                 mujoco.mju_quat2Mat(rotation, geom.quat)
-                size = numbers(form.get("size")) / 2 if form.tag == "box" else [float(form.get("radius")), float(form.get("length")) / 2]
+                size = (
+                    numbers(form.get("size")) / 2
+                    if form.tag == "box"
+                    else [float(form.get("radius")), float(form.get("length")) / 2]
+                )
                 assert geom.type[0] == kinds[form.tag]
                 np.testing.assert_allclose(geom.size[: len(size)], size, atol=1e-6)
                 np.testing.assert_allclose(geom.pos, T[:3, 3], atol=1e-6)

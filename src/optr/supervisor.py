@@ -54,7 +54,11 @@ class Supervisor:
             command = [sys.executable, "-m", f"optr.nodes.{entry.executable}", *entry.ros_arguments()]
             # A group of its own: Ctrl-C reaches us alone, and we end them in order.
             process = subprocess.Popen(
-                command, env=environment, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=self._log,
                 start_new_session=True,
             )
             self.children.append(Child(entry, process))

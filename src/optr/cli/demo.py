@@ -146,7 +146,9 @@ def _pictures(rows: list[dict[str, Any]], spec: Any, folder: Path, console: Cons
     with console.status("drawing the last episode"):
         reader = EpisodeReader(Path(rows[-1]["bag"]))
         out["plot"] = str(plot_episode(reader, spec, folder / "episode.png"))
-        video = video_of_episode(reader, spec, folder / "episode.mp4") if reader.counts().get(_first_image(spec)) else None
+        video = (
+            video_of_episode(reader, spec, folder / "episode.mp4") if reader.counts().get(_first_image(spec)) else None
+        )
         if video is not None:
             out["video"] = str(video)
     return out

@@ -37,8 +37,14 @@ def plot_episode(reader: EpisodeReader, spec: Spec, path: Path) -> Path:
             if at.any():
                 where = np.full(int(at.sum()), 0.04)
                 axis.scatter(
-                    _s(verdicts.stamps_ns[at], begin), where, marker="|", s=60, color=color, label=label,
-                    transform=axis.get_xaxis_transform(), zorder=3,
+                    _s(verdicts.stamps_ns[at], begin),
+                    where,
+                    marker="|",
+                    s=60,
+                    color=color,
+                    label=label,
+                    transform=axis.get_xaxis_transform(),
+                    zorder=3,
                 )
         unit = spec.action.channels[k].unit
         axis.set_ylabel(f"{name}\n[{unit}]", fontsize=8)
@@ -51,7 +57,9 @@ def plot_episode(reader: EpisodeReader, spec: Spec, path: Path) -> Path:
     figure.suptitle(
         f"{facts['task']}, seed {facts['seed']}, {facts['operator']}: {facts['outcome']}  "
         f"({allowed} of {len(verdicts.outcomes)} proposals sent as they were)",
-        x=0.01, ha="left", fontsize=10,
+        x=0.01,
+        ha="left",
+        fontsize=10,
     )
     figure.savefig(path, dpi=110)
     return path

@@ -114,7 +114,9 @@ class EpisodeReader:
             codes.append(tuple(msg.codes))
             proposed.append(list(msg.proposed) if len(msg.proposed) == width else [np.nan] * width)
         return Verdicts(
-            np.array(stamps, dtype=np.int64), np.array(outcomes, dtype=np.int64), tuple(codes),
+            np.array(stamps, dtype=np.int64),
+            np.array(outcomes, dtype=np.int64),
+            tuple(codes),
             np.array(proposed).reshape(-1, width),
         )
 

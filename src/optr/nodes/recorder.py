@@ -43,7 +43,9 @@ class RecorderParams:
         "/rosout|/parameter_events|.*/parameter_events|.*/_action/.*", "Topics not recorded, a regular expression."
     )
     min_free_mb: int = param(500, "Do not begin an episode with less free disk than this [MB].", low=0, high=10**9)
-    heartbeat_hz: float = param(100.0, "Rate of `episode/status` [Hz], which the sentinel relies on.", low=1.0, high=200.0)
+    heartbeat_hz: float = param(
+        100.0, "Rate of `episode/status` [Hz], which the sentinel relies on.", low=1.0, high=200.0
+    )
 
 
 @dataclass
@@ -100,9 +102,7 @@ class RecorderNode(OptrNode[RecorderParams]):
 
         return receive
 
-    def _add(
-        self, recording: Recording, topic: _Topic, data: bytes, info: dict[str, int], missing: int = 0
-    ) -> None:
+    def _add(self, recording: Recording, topic: _Topic, data: bytes, info: dict[str, int], missing: int = 0) -> None:
         sequence = info.get("publication_sequence_number") or 0
         received, sent = info["received_timestamp"], info["source_timestamp"]
         recording.add(topic.info, data, received or sent, sent, sequence, missing)

@@ -39,7 +39,8 @@ class SimParams:
     task: str = param("", "Task to set up and judge; empty: none.")
     seed: int = param(0, "Seed of the first episode.", low=0, high=2**53)
     mode: str = param(
-        "realtime", "Pace: with the wall clock, as fast as possible, or one step per command from the first reset on.",
+        "realtime",
+        "Pace: with the wall clock, as fast as possible, or one step per command from the first reset on.",
         choices=("realtime", "fast", "lockstep"),
     )
     real_time_factor: float = param(1.0, "Simulated seconds per second, in mode realtime.", low=0.01, high=100.0)

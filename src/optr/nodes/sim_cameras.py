@@ -19,8 +19,8 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from optr.connectors.sim.render import CameraRig, FrameLink, load_model
 from optr.ros.convert import time_to_msg
-from optr.ros_environment import prepare
 from optr.ros.qos import IMAGE_QOS
+from optr.ros_environment import prepare
 from optr.spec import Feature, load_spec
 
 

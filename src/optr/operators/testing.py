@@ -1,8 +1,8 @@
 """The contract of an operator as tests: inherit, give your operator, and every check runs under pytest.
 
-    class TestWave(OperatorContract):
-        def make(self, spec):
-            return Wave(spec)
+class TestWave(OperatorContract):
+def make(self, spec):
+return Wave(spec)
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ class OperatorContract(ABC):
         out: list[Array | None] = []
         for step in range(_STEPS):
             seen = self.observation(spec, step)
-            action = operator.select_action(_only(seen, operator), {"stamp": step * spec.period_ns * 1e-9, "step": step})
+            action = operator.select_action(
+                _only(seen, operator), {"stamp": step * spec.period_ns * 1e-9, "step": step}
+            )
             out.append(None if action is None else np.array(action, dtype=np.float64))
         return out
 

@@ -19,12 +19,12 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from optr.errors import OptrError
-from optr.ros_environment import PARENT_ENV, prepare
 from optr.ros.hot_loop import HotLoop
 from optr.ros.leftovers import remove_leftovers
 from optr.ros.only_one import hold_place
 from optr.ros.params import declare_params
 from optr.ros.qos import EVENT_QOS
+from optr.ros_environment import PARENT_ENV, prepare
 
 P = TypeVar("P")
 

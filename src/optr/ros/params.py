@@ -52,9 +52,7 @@ def declare_params(node: Node, kind: type[T]) -> T:
             given = override.value if override is not None else given
             expected = type(item.default).__name__
             span = f" from {doc.low} to {doc.high}" if doc.low is not None else ""
-            raise ParameterError(
-                f"parameter {item.name} is {given!r}; expected {expected}{span}: {doc.text}"
-            ) from err
+            raise ParameterError(f"parameter {item.name} is {given!r}; expected {expected}{span}: {doc.text}") from err
         if doc.choices and value not in doc.choices:
             raise ParameterError(f"parameter {item.name} is {value!r}; it can be: {', '.join(doc.choices)}")
         values[item.name] = value

@@ -197,7 +197,9 @@ class Guard:
         codes = self._move(due_ns, values[0])
         outcome = Outcome.LIMITED if codes else Outcome.ALLOWED
         text = self._explain(codes, values[0]) if codes else ""
-        return self._command() if self._due_ns > before else None, self._judge(chunk, outcome, tuple(codes), text, values[0])
+        return self._command() if self._due_ns > before else None, self._judge(
+            chunk, outcome, tuple(codes), text, values[0]
+        )
 
     def _carry_on(self, now_ns: int) -> Command | None:
         if self._rows is None or self._stop is not None or self._inhibited:

@@ -38,7 +38,12 @@ def describe_model(path: Path, rate: float = 50.0) -> str:
     state = [{"name": n, "unit": u} | ({"low": lo, "high": hi} if limited else {}) for n, u, lo, hi, limited in joints]
     action = [
         {
-            "name": n, "unit": u, "low": lo, "high": hi, "velocity": _SPEED[u], "acceleration": _ACCELERATION[u],
+            "name": n,
+            "unit": u,
+            "low": lo,
+            "high": hi,
+            "velocity": _SPEED[u],
+            "acceleration": _ACCELERATION[u],
             "step": round(_SPEED[u] * period * 1.5e-9, 6),
         }
         for n, u, lo, hi, _ in joints
@@ -48,12 +53,18 @@ def describe_model(path: Path, rate: float = 50.0) -> str:
     for name in filter(None, names_of(model, mujoco.mjtObj.mjOBJ_CAMERA, model.ncam)):
         if _is_word(name):
             features[f"observation.images.{name.lower()}"] = {
-                "topic": f"camera/{name}/image_raw", "type": "sensor_msgs/msg/Image", "shape": [240, 320, 3],
-                "rate": 25.0, "frame": f"camera_{name}_optical_frame",
+                "topic": f"camera/{name}/image_raw",
+                "type": "sensor_msgs/msg/Image",
+                "shape": [240, 320, 3],
+                "rate": 25.0,
+                "frame": f"camera_{name}_optical_frame",
             }
     features["action"] = {**joint_state, "topic": "joint_command", "rate": round(1e9 / period, 6), "channels": action}
     spec = {
-        "spec": 1, "name": re.sub(r"\W", "_", path.stem), "scene": str(path.resolve()), "base_frame": "world",
+        "spec": 1,
+        "name": re.sub(r"\W", "_", path.stem),
+        "scene": str(path.resolve()),
+        "base_frame": "world",
         "features": features,
     }
     head = f"# Made from {path.name}. Speed, acceleration and step are guesses, and so is a range of a joint without one: check.\n"

@@ -88,4 +88,3 @@ class Simulation:
         """Simulate one control step under the present command and judge it."""
         self.world.advance(self.steps_per_action)
         return self.judge()
-

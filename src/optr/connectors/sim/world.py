@@ -50,7 +50,9 @@ class World:
         self._moving = False
         bodies = names_of(self.model, mujoco.mjtObj.mjOBJ_BODY, self.model.nbody)
         self._free = {bodies[b]: a for b, a in _free_joints(self.model) if bodies[b]}
-        self._mocap = {n: int(self.model.body_mocapid[i]) for i, n in enumerate(bodies) if _is_mocap(self.model, i) and n}
+        self._mocap = {
+            n: int(self.model.body_mocapid[i]) for i, n in enumerate(bodies) if _is_mocap(self.model, i) and n
+        }
         self.reset_pose()
 
     # -- time ----------------------------------------------------------------------------------------------------

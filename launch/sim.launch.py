@@ -1,0 +1,10 @@
+"""The simulated arm with operator, sentinel and recorder: `ros2 launch optr sim.launch.py --show-args`."""
+
+from launch import LaunchDescription
+
+from optr.launch_support import launch_stack
+
+
+def generate_launch_description() -> LaunchDescription:
+    """What `config/stacks/sim.yaml` describes."""
+    return launch_stack("sim")

@@ -1,0 +1,55 @@
+"""The tables of parameters in the README are those of the nodes. `python test/test_readme.py --write` renews them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+from optr.nodes.operator import OperatorParams
+from optr.nodes.recorder import RecorderParams
+from optr.nodes.sentinel import SentinelParams
+from optr.nodes.sim import SimParams
+
+README = Path(__file__).parents[1] / "README.md"
+PART = re.compile(r"(<!-- parameters.*?-->\n).*?(<!-- end of parameters -->)", re.DOTALL)
+
+
+def tables() -> str:
+    out = []
+    for name, kind in (
+        ("sim", SimParams),
+        ("operator", OperatorParams),
+        ("sentinel", SentinelParams),
+        ("recorder", RecorderParams),
+    ):
+        out += [f"\n#### {name}\n", "| parameter | default | range | meaning |", "|---|---|---|---|"]
+        for item in fields(kind):
+            doc = item.metadata["doc"]
+            span = f"{doc.low:g} … {doc.high:g}" if doc.low is not None else ", ".join(doc.choices)
+            default = str(item.default).lower() if isinstance(item.default, bool) else str(item.default) or "''"
+            default = default.replace("|", "\\|")
+            out.append(f"| `{item.name}` | `{default}` | {span} | {doc.text} |")
+    return "\n".join(out) + "\n\n"
+
+
+def test_the_readme_lists_every_parameter_as_it_is():
+    assert PART.search(README.read_text(encoding="utf-8"))[0] == PART.search(written())[0]
+
+
+def test_every_topic_and_service_of_the_nodes_is_in_the_readme():
+    text = README.read_text(encoding="utf-8")
+    source = "".join(p.read_text() for p in (README.parent / "src" / "optr" / "nodes").glob("*.py"))
+    named = re.findall(r'create_(?:service|publisher)\(\w+, "([\w/]+)"', source)
+    assert len(named) > 12
+    for name in named:
+        assert f"`{name}`" in text, name
+
+
+def written() -> str:
+    return PART.sub(lambda m: m[1] + tables() + m[2], README.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__" and "--write" in sys.argv:
+    README.write_text(written(), encoding="utf-8")
