@@ -148,7 +148,9 @@ class Graph:
         watch = self.watch
 
         def moving() -> bool:
-            return bool(watch.joints) and float(np.abs(watch.joints[-1][1].velocity).max()) > speed
+            # Not at the very start, when the arm sags under its weight.
+            going = len(watch.commands) > 10 and len(watch.actions) > 10 and watch.steps
+            return bool(going) and float(np.abs(watch.joints[-1][1].velocity).max()) > speed
 
         watch.until(lambda: watch.sentinel is not None and watch.sentinel.state == 0, 30, "the sentinel is ready")
         watch.until(moving, 30, "the arm moves")

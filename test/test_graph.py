@@ -61,9 +61,9 @@ class TestKilled:
 
     def test_operator(self, graph):
         assert self.rest_after(graph, "operator") <= self.REST_S
+        graph.watch.until(lambda: graph.watch.sentinel.code == "NO_ACTION", 3, "the status says why")
         status = graph.watch.sentinel
         assert status.state == SentinelStatus.HOLDING
-        assert status.code == "NO_ACTION"
         assert "no action from 'scripted_pick_place'" in status.text
         graph.watch.until(lambda: "NO_ACTION" in health(graph, "sentinel").message, 3, "the reason in the diagnostics")
 
@@ -74,9 +74,8 @@ class TestKilled:
 
     def test_recorder(self, graph):
         assert self.rest_after(graph, "recorder") <= self.REST_S
-        status = graph.watch.sentinel
-        assert status.state == SentinelStatus.HOLDING
-        assert status.code == "RECORDER_LOST"
+        graph.watch.until(lambda: graph.watch.sentinel.code == "RECORDER_LOST", 3, "the status says why")
+        assert graph.watch.sentinel.state == SentinelStatus.HOLDING
         graph.watch.until(lambda: "RECORDER_LOST" in health(graph, "sentinel").message, 3, "the diagnostics")
 
     def test_sim(self, graph):

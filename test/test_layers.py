@@ -68,9 +68,9 @@ def test_nodes_import_no_other_node():
 def test_imports_run_one_way():
     order = {"spec": 0, "operators": 1, "connectors": 1, "sentinel": 1, "episodes": 1, "ros": 2, "nodes": 3, "cli": 3}
     for name, path in modules().items():
-        room = (name.split(".") + [""])[1]
+        room = ([*name.split("."), ""])[1]
         for imported in imports_of(path):
-            other = (imported.split(".") + [""])[1] if imported.startswith("optr.") else ""
+            other = ([*imported.split("."), ""])[1] if imported.startswith("optr.") else ""
             if room in order and other in order and room != other:
                 assert order[other] <= order[room], f"{name} imports {imported}"
 

@@ -119,7 +119,7 @@ def test_forward_kinematics_agree(urdf, path):
     for q in configurations(model):
         data.qpos[: len(JOINTS)] = q
         mujoco.mj_forward(model, data)
-        poses = urdf_poses(urdf, dict(zip(JOINTS, q)))
+        poses = urdf_poses(urdf, dict(zip(JOINTS, q, strict=True)))
         seen = {}
         for link in poses:
             if link.endswith("_optical_frame"):
@@ -165,7 +165,7 @@ def test_joints_agree(urdf, arm, scene, robot):
         assert tuple(model.actuator(i).name for i in range(model.nu)) == JOINTS
     assert tuple(channel["name"] for channel in state) == JOINTS
     assert tuple(channel["name"] for channel in action) == JOINTS
-    for joint, measured, commanded in zip(revolute(urdf), state, action):
+    for joint, measured, commanded in zip(revolute(urdf), state, action, strict=True):
         name, limit = joint.get("name"), joint.find("limit")
         bounds = [float(limit.get("lower")), float(limit.get("upper"))]
         np.testing.assert_allclose(arm.joint(name).range, bounds, atol=1e-9, err_msg=name)
@@ -211,7 +211,7 @@ def test_shapes_agree(urdf, arm):
             geoms = [arm.geom(i) for i in np.flatnonzero(arm.geom_bodyid == body) if body >= 0]
             geoms = [geom for geom in geoms if wanted(geom)]
             assert len(shapes) == len(geoms), (link.get("name"), use)
-            for shape, geom in zip(shapes, geoms):
+            for shape, geom in zip(shapes, geoms, strict=True):
                 T, (form,) = transform_of(shape.find("origin")), shape.find("geometry")
                 rotation = np.empty(9)
                 mujoco.mju_quat2Mat(rotation, geom.quat)

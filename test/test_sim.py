@@ -239,8 +239,8 @@ class TestForeignModels:
     def test_torque_motors_become_position_servos_no_stronger_than_they_were(self, tmp_path):
         model = tmp_path / "motor.xml"
         model.write_text(
-            "<mujoco><worldbody><body><joint name='j' axis='0 1 0' range='-60 60'/><geom size='.1' pos='.2 0 0'/></body>"
-            "</worldbody><actuator><motor joint='j' gear='3' ctrlrange='-2 2'/></actuator></mujoco>"
+            "<mujoco><worldbody><body><joint name='j' axis='0 1 0' range='-60 60'/><geom size='.1' pos='.2 0 0'/>"
+            "</body></worldbody><actuator><motor joint='j' gear='3' ctrlrange='-2 2'/></actuator></mujoco>"
         )
         path = tmp_path / "made.yaml"
         path.write_text(describe_model(model), encoding="utf-8")

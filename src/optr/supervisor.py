@@ -80,10 +80,10 @@ class Supervisor:
             raise StackError(f"node {child.name!r} ended with {describe_exit(child.process.returncode)}")
 
     def stop(self) -> None:
-        """End every node: SIGINT, after some seconds SIGKILL."""
+        """End every node: SIGTERM (SIGINT would make a node that still starts print a trace), later SIGKILL."""
         for child in self.children:
             if child.process.poll() is None:
-                child.process.send_signal(signal.SIGINT)
+                child.process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + _GRACE_S
         for child in self.children:
             try:

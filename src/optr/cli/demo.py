@@ -89,37 +89,38 @@ def _run(
     rows: list[dict[str, Any]] = []
     nodes = load_stack(_STACK).resolve(arguments)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with (folder / "nodes.log").open("wb") as log, Supervisor(nodes, log) as stack:
-        with (
-            EpisodeRunner(spec, _reporting(stack, folder), cameras=arguments["cameras"] == "true") as runner,
-            Progress(*columns, console=console) as progress,
-        ):
-            bar = progress.add_task("bringing up the graph", total=len(seeds))
-            runner.wait_ready()
-            for seed in seeds:
-                progress.update(bar, description=f"{arguments['task']}, seed {seed}")
-                name = f"{arguments['task']}-{seed:05d}"
-                run = runner.run(seed, arguments["task"], instruction, arguments["operator"], name)
-                reader = EpisodeReader(run.bag)
-                verdicts = reader.verdicts(spec)
-                outcomes = [int((verdicts.outcomes == k).sum()) for k in range(4)]
-                rows.append(
-                    {
-                        "seed": seed,
-                        "success": run.end.success,
-                        "steps": run.end.step,
-                        "seconds": round(run.seconds, 2),
-                        "allowed": outcomes[0],
-                        "limited": outcomes[1],
-                        "refused": outcomes[2] + outcomes[3],
-                        "messages": run.messages,
-                        "dropped": run.dropped,
-                        "complete": run.complete,
-                        "violations": count_violations(spec, reader.joints(spec, spec.action.topic)),
-                        "bag": str(run.bag),
-                    }
-                )
-                progress.advance(bar)
+    with (
+        (folder / "nodes.log").open("wb") as log,
+        Supervisor(nodes, log) as stack,
+        EpisodeRunner(spec, _reporting(stack, folder), cameras=arguments["cameras"] == "true") as runner,
+        Progress(*columns, console=console) as progress,
+    ):
+        bar = progress.add_task("bringing up the graph", total=len(seeds))
+        runner.wait_ready()
+        for seed in seeds:
+            progress.update(bar, description=f"{arguments['task']}, seed {seed}")
+            name = f"{arguments['task']}-{seed:05d}"
+            run = runner.run(seed, arguments["task"], instruction, arguments["operator"], name)
+            reader = EpisodeReader(run.bag)
+            verdicts = reader.verdicts(spec)
+            outcomes = [int((verdicts.outcomes == k).sum()) for k in range(4)]
+            rows.append(
+                {
+                    "seed": seed,
+                    "success": run.end.success,
+                    "steps": run.end.step,
+                    "seconds": round(run.seconds, 2),
+                    "allowed": outcomes[0],
+                    "limited": outcomes[1],
+                    "refused": outcomes[2] + outcomes[3],
+                    "messages": run.messages,
+                    "dropped": run.dropped,
+                    "complete": run.complete,
+                    "violations": count_violations(spec, reader.joints(spec, spec.action.topic)),
+                    "bag": str(run.bag),
+                }
+            )
+            progress.advance(bar)
     return rows
 
 

@@ -151,7 +151,7 @@ class BagWriter:
             self._writer.add_metadata(FACTS, {k: _text(v) for k, v in self._facts.items()})
             counts = {n: json.dumps({"messages": c.messages, "dropped": c.dropped}) for n, c in self.counts.items()}
             self._writer.add_metadata(COUNTS, counts)
-            self._writer.finish()
+            self._writer.finish()  # type: ignore[no-untyped-call]
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
@@ -164,7 +164,7 @@ class BagWriter:
     def abort(self) -> None:
         """Stop writing; what is there stays in the partial folder."""
         try:
-            self._writer.finish()
+            self._writer.finish()  # type: ignore[no-untyped-call]
             self._file.close()
         except OSError:
             return  # the disk is full: the reason for the abort has been reported already

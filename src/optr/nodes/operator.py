@@ -64,7 +64,7 @@ class OperatorNode(OptrNode[OperatorParams]):
         return host
 
     def _listen(self) -> None:
-        """Subscribe what the operator wants and is not subscribed yet; what another one wanted stays, and is ignored."""
+        """Subscribe what the operator wants and no other one wanted before; what it does not want is ignored."""
         for feature in self._buffer.features:
             if feature.key not in self._handles:
                 self._handles[feature.key] = self.hot.subscribe(
@@ -163,6 +163,9 @@ class OperatorNode(OptrNode[OperatorParams]):
     # -- services ------------------------------------------------------------------------------------------------
 
     def _on_reset(self, request: Reset.Request, response: Reset.Response) -> Reset.Response:
+        if request.seed < 0:
+            response.message = f"seed is {request.seed}, expected 0 or more"
+            return response
         with self.hot.lock:
             self._begin(request.seed)
             response.success, response.message = not self._problem, self._problem

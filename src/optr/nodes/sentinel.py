@@ -43,9 +43,7 @@ class SentinelParams:
     authority: str = param("", "Id of the operator whose actions pass at first; empty: nobody's.")
     lockstep: bool = param(False, "Answer each observation once (lock-step) instead of commanding at a rate.")
     rate_hz: float = param(100.0, "Rate of commands while holding or playing a chunk [Hz].", low=10.0, high=1000.0)
-    max_observation_age_s: float = param(
-        0.1, "Refuse decisions on observations older than this [s].", low=0.0, high=10.0
-    )
+    max_observation_age_s: float = param(0.1, "Refuse decisions on older observations [s].", low=0.0, high=10.0)
     max_action_age_s: float = param(0.1, "Refuse actions that were due longer ago than this [s].", low=0.0, high=10.0)
     max_action_ahead_s: float = param(1.0, "Refuse actions that are due later than this [s].", low=0.0, high=60.0)
     observation_timeout_s: float = param(

@@ -49,7 +49,7 @@ class SimParams:
         0.1, "Hold when no command has come for this long on a steady clock [s].", low=0.01, high=10.0
     )
     cameras: bool = param(True, "Render the cameras of the spec.")
-    auto_reset: bool = param(False, "Begin the next episode, with the next seed, when one is over.")
+    auto_reset: bool = param(False, "Begin the next episode, with the next seed, when one is over; not in lock-step.")
 
 
 class SimNode(OptrNode[SimParams]):
@@ -223,9 +223,15 @@ class SimNode(OptrNode[SimParams]):
     def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         with self.hot.lock:
             self._paused = bool(request.data)
+            self._settle()
             self._began = (time.monotonic(), self.sim.world.time_ns)
         response.success, response.message = True, "paused" if self._paused else "running"
         return response
+
+    def _settle(self) -> None:
+        """Wait for the pictures that were asked for, so that a paused simulation says nothing more."""
+        if self._cameras is not None and (self._paused or self.lockstep):
+            self._cameras.flush()
 
     def _on_advance(self, request: Advance.Request, response: Advance.Response) -> Advance.Response:
         with self.hot.lock:
@@ -237,6 +243,7 @@ class SimNode(OptrNode[SimParams]):
                 self._fresh = False
                 self.sim.world.advance(request.steps)
                 self._publish(judge=self.sim.world.steps % self.sim.steps_per_action == 0 and not self.sim.now.over)
+                self._settle()
                 response.success = True
             response.stamp = time_to_msg(self.sim.world.time_ns)
         return response
@@ -298,6 +305,10 @@ class SimNode(OptrNode[SimParams]):
             frames=cameras.requested if cameras else 0,
             frames_skipped=cameras.skipped if cameras else 0,
         )
+
+    def now_ns(self) -> int:
+        """The simulation's own time: this node makes the clock."""
+        return self.sim.world.time_ns
 
     def close(self) -> None:
         self.hot.stop()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +74,7 @@ class ScriptedArm(Operator):
         return (STATE, *(self.spec.environment[o].key for o in self.objects))
 
     @abstractmethod
-    def script(self) -> Iterator[Move]:
+    def script(self) -> Iterator[Move | Arc]:
         """The plan, leg by leg; asked for the next leg when the one before is done."""
 
     def reset(self, seed: int) -> None:
@@ -114,13 +114,13 @@ class ScriptedArm(Operator):
         x /= np.linalg.norm(x)
         return np.column_stack((x, np.cross(approach, x), approach))
 
-    def around(self, start: Move, goal: Vector, height: float) -> Iterator[Move]:
-        """Legs that carry the tool around the pan axis, so that it keeps its distance and turns with the pan."""
+    def around(self, start: Move, goal: Vector, height: float) -> Arc:
+        """A leg that carries the tool around the pan axis, so that it turns with the pan."""
         a, b = start.position - self._pan, goal - self._pan
         turn = float(np.arctan2(b[1], b[0]) - np.arctan2(a[1], a[0]))
         near, far = float(np.linalg.norm(a[:2])), float(np.linalg.norm(b[:2]))
         began = float(np.arctan2(a[1], a[0]))
-        yield Arc(self._pan, began, turn, near, far, height, start)
+        return Arc(self._pan, began, turn, near, far, height, start)
 
     def _ik_origin(self) -> tuple[Vector, Vector]:
         """The pan axis: where the tool's circle has its centre when only the first joint turns."""
@@ -135,10 +135,7 @@ class ScriptedArm(Operator):
         position, rotation = self._ik.forward(joints)
         gripper = float(joints[self._gripper])
         for move in self.script():
-            if isinstance(move, Arc):
-                path = move
-            else:
-                path = Line(position, rotation, move)
+            path = move if isinstance(move, Arc) else Line(position, rotation, move)
             count = max(1, round(path.seconds * self.spec.action.rate))
             for i in range(1, count + 1):
                 share = _smooth(i / count)
@@ -198,7 +195,7 @@ class ScriptedReach(ScriptedArm):
     objects = ("target",)
     orientation_cost = 0.01
 
-    def script(self) -> Iterator[Move]:
+    def script(self) -> Iterator[Move | Arc]:
         target = self.position_of("target")
         tilt = float(np.interp(target[2], [0.05, 0.2], [0.35, 1.0]))
         yield Move(target, self.grasp_rotation(target, tilt=tilt), gripper=0.2)
@@ -216,14 +213,14 @@ class ScriptedPickPlace(ScriptedArm):
 
     tries = 3
 
-    def script(self) -> Iterator[Move]:
+    def script(self) -> Iterator[Move | Arc]:
         for _ in range(self.tries):
             lifted = yield from self._pick()
             if lifted is not None:
                 yield from self._place(lifted)
                 return
 
-    def _pick(self) -> Iterator[Move]:
+    def _pick(self) -> Generator[Move, None, Move | None]:
         cube = self.position_of("cube")
         turned = self.grasp_rotation(cube, self.yaw_of("cube"))
         grasp = cube + self.clearance_m * turned[:, 0]
@@ -236,10 +233,10 @@ class ScriptedPickPlace(ScriptedArm):
         yield lifted
         return lifted if self.position_of("cube")[2] > cube[2] + 0.05 else None
 
-    def _place(self, lifted: Move) -> Iterator[Move]:
+    def _place(self, lifted: Move) -> Iterator[Move | Arc]:
         bin_ = self.position_of("bin")
         over = np.array([bin_[0], bin_[1], 0.11])
-        yield from self.around(lifted, over, 0.11)
+        yield self.around(lifted, over, 0.11)
         turn = np.arctan2(*(over - self._pan)[1::-1]) - np.arctan2(*(lifted.position - self._pan)[1::-1])
         turned = _rotation_matrix(float(turn) * _UP) @ lifted.rotation
         low = over - 0.04 * _UP
@@ -257,7 +254,7 @@ class ScriptedPush(ScriptedArm):
     height_m = 0.022
     tries = 4
 
-    def script(self) -> Iterator[Move]:
+    def script(self) -> Iterator[Move | Arc]:
         for _ in range(self.tries):
             cube, goal = self.position_of("cube"), self.position_of("goal")
             way = (goal - cube)[:2]

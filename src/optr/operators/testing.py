@@ -102,7 +102,9 @@ class OperatorContract(ABC):
         operator = self.make(self.spec())
         self.run(operator, seed=1)
         seen = _only(self.observation(operator.spec, 1), operator)
-        assert operator.on_step_result(seen, 0.5, True, False, {"step": _STEPS}) is None
+        operator.on_step_result(seen, 0.5, True, False, {"step": _STEPS})
+        operator.reset(2)
+        assert operator.id, "still there"
 
     def test_runs_in_a_host(self) -> None:
         operator = self.make(self.spec())

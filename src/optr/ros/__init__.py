@@ -1,3 +1,1 @@
-"""What all nodes share of ROS: QoS, parameters, conversions, loops, start and end. The only code beside the nodes that
-imports rclpy.
-"""
+"""What all nodes share of ROS. Beside the nodes, the only code that imports rclpy."""

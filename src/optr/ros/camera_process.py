@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -43,7 +44,8 @@ class CameraProcess:
                 env={**os.environ, PARENT_ENV: str(os.getpid()), "LP_NUM_THREADS": "1"},
                 preexec_fn=_background,
             )
-            assert self._process.stdin is not None and self._process.stdout is not None
+            assert self._process.stdin is not None
+            assert self._process.stdout is not None
             self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
             if not self._read(_READY_S):
                 code = self._process.poll()
@@ -102,3 +104,4 @@ class CameraProcess:
 
 def _background() -> None:
     os.nice(10)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches a whole terminal; this process ends with its pipe

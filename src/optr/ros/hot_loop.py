@@ -96,14 +96,6 @@ class HotLoop:
         self._wake.trigger_guard_condition()
         return handle
 
-    def unsubscribe(self, handle: Any) -> None:
-        """End a subscription."""
-        with self.lock:
-            self._topics = [t for t in self._topics if t.handle is not handle]
-            self._changed = True
-        handle.destroy_when_not_in_use()
-        self._wake.trigger_guard_condition()
-
     def every(self, period_s: float, call: Callable[[], None], catch_up: int = 2) -> Ticks:
         """Call at absolute deadlines on a steady clock; a loop late by more than `catch_up` periods gives them up."""
         ticks = Ticks(period_s)

@@ -15,16 +15,23 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import remove_ros_args
 
 from optr.errors import OptrError
+from optr.ros.convert import time_to_msg
 from optr.ros.hot_loop import HotLoop
 from optr.ros.leftovers import remove_leftovers
 from optr.ros.only_one import hold_place
-from optr.ros.params import declare_params
+from optr.ros.params import ParameterError, declare_params
 from optr.ros.qos import EVENT_QOS
 from optr.ros_environment import PARENT_ENV, prepare
+
+RCLError = _rclpy.RCLError
+RCLInvalidROSArgsError = _rclpy.RCLInvalidROSArgsError
+UnknownROSArgsError = _rclpy.UnknownROSArgsError
 
 P = TypeVar("P")
 
@@ -74,7 +81,7 @@ class OptrNode(Node, Generic[P]):
             return
         self._reported = short
         array = DiagnosticArray(status=[status])
-        array.header.stamp = self.get_clock().now().to_msg()
+        array.header.stamp = time_to_msg(self.now_ns())
         self._diagnostics.publish(array)
 
     def now_ns(self) -> int:
@@ -100,10 +107,11 @@ def run_node(make: Callable[[], OptrNode[Any]], args: Sequence[str] | None = Non
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    rclpy.init(args=list(args) if args is not None else None, signal_handler_options=SignalHandlerOptions.NO)
     node: OptrNode[Any] | None = None
     try:
+        _init(list(sys.argv if args is None else args))
         node = make()
+        node.get_logger().info("up")
         node.hot.start()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
@@ -127,6 +135,25 @@ def run_node(make: Callable[[], OptrNode[Any]], args: Sequence[str] | None = Non
             node.close()
         rclpy.try_shutdown()
         signal.alarm(0)
+
+
+def _init(args: list[str]) -> None:
+    """Start rclpy with the ROS arguments.
+
+    Raises:
+        ParameterError: If these are wrong, or there are others: everything is set by parameters.
+    """
+    try:
+        others = remove_ros_args(args)[1:]
+        if not others:
+            rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except (RCLError, RCLInvalidROSArgsError, UnknownROSArgsError) as err:
+        raise ParameterError(f"wrong ROS arguments: {err}") from err
+    if others:
+        raise ParameterError(
+            f"unknown arguments: {' '.join(others)}; settings are parameters: --ros-args -p name:=value "
+            f"(the README lists them, `ros2 param describe` explains them)"
+        )
 
 
 def _program() -> str:

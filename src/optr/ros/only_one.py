@@ -20,7 +20,7 @@ class SecondNodeError(OptrError):
 
 
 def hold_place(name: str) -> IO[str]:
-    """Claim the name of a node or of a command topic, for example `/sentinel`, in this ROS domain; the answer must be kept while it is needed.
+    """Claim the name of a node or of a command topic in this ROS domain; keep the answer while it is needed.
 
     Raises:
         SecondNodeError: If another process holds it; the message names the process.

@@ -166,7 +166,8 @@ class Guard:
         """
         if not self._follow(state):
             return None, self._refuse(chunk, self.reason) if chunk is not None else None
-        assert state is not None and self._motion is not None
+        assert state is not None
+        assert self._motion is not None
         self._credit_ns = min(self._credit_ns + max(0, now_ns - self._now_ns), self._silence_ns)
         self._now_ns = max(self._now_ns, now_ns)
         if chunk is None:
@@ -232,7 +233,7 @@ class Guard:
         if self._state_ns is not None and state.stamp_ns < self._state_ns:
             self._motion = None
             self._rows = None
-            self._holding = Finding(Code.CLOCK_BACKWARDS, "time went back: the environment was reset")
+            self._holding = Finding(Code.NO_ACTION, "the environment was reset; waiting for an action")
         self._state_ns = state.stamp_ns
         if self._motion is not None:
             return True

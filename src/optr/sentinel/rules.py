@@ -45,7 +45,9 @@ class Situation:
 class Rule(Protocol):
     """A named check of one proposal."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Name in configuration."""
 
     def check(self, at: Situation) -> Finding | None:
         """The reason not to send it, or None."""

@@ -67,7 +67,10 @@ def describe_model(path: Path, rate: float = 50.0) -> str:
         "base_frame": "world",
         "features": features,
     }
-    head = f"# Made from {path.name}. Speed, acceleration and step are guesses, and so is a range of a joint without one: check.\n"
+    head = (
+        f"# Made from {path.name}. Speed, acceleration and step are guesses, and so is the range of a joint that the\n"
+        "# model does not limit: check them.\n"
+    )
     return head + yaml.safe_dump(spec, sort_keys=False, default_flow_style=None, width=160)
 
 

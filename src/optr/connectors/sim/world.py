@@ -50,9 +50,8 @@ class World:
         self._moving = False
         bodies = names_of(self.model, mujoco.mjtObj.mjOBJ_BODY, self.model.nbody)
         self._free = {bodies[b]: a for b, a in _free_joints(self.model) if bodies[b]}
-        self._mocap = {
-            n: int(self.model.body_mocapid[i]) for i, n in enumerate(bodies) if _is_mocap(self.model, i) and n
-        }
+        mocap = self.model.body_mocapid
+        self._mocap = {n: int(mocap[i]) for i, n in enumerate(bodies) if mocap[i] >= 0 and n}
         self.reset_pose()
 
     # -- time ----------------------------------------------------------------------------------------------------
@@ -60,7 +59,7 @@ class World:
     @property
     def time_ns(self) -> int:
         """Simulation time [ns]; starts anew at `start_ns` with every reset."""
-        return self.start_ns + self.steps * self.timestep_ns
+        return int(self.start_ns + self.steps * self.timestep_ns)
 
     # -- commands ------------------------------------------------------------------------------------------------
 
@@ -193,7 +192,3 @@ class World:
 def _free_joints(model: mujoco.MjModel) -> list[tuple[int, int]]:
     free = [j for j in range(model.njnt) if model.jnt_type[j] == int(mujoco.mjtJoint.mjJNT_FREE)]
     return [(int(model.jnt_bodyid[j]), int(model.jnt_qposadr[j])) for j in free]
-
-
-def _is_mocap(model: mujoco.MjModel, body: int) -> bool:
-    return bool(model.body_mocapid[body] >= 0)
