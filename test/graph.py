@@ -18,7 +18,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 
 from optr.ros.qos import COMMAND_QOS, EVENT_QOS, STATE_QOS, STATUS_QOS
-from optr.stack import load_stack
+from optr.stack import NodeEntry, load_stack
 from optr.supervisor import Supervisor
 from optr_interfaces.msg import ActionChunk, EpisodeStatus, SentinelStatus, StepResult, Verdict
 
@@ -134,6 +134,17 @@ class Graph:
         child = next(c for c in self.stack.children if c.name == name)
         os.kill(child.process.pid, number)
         return time.monotonic()
+
+    def restart(self, name: str, **parameters: object) -> None:
+        """Start a node anew with some parameters changed."""
+        child = next(c for c in self.stack.children if c.name == name)
+        child.process.send_signal(signal.SIGTERM)
+        child.process.wait(timeout=15)
+        entry = NodeEntry(name, child.entry.namespace, {**child.entry.parameters, **parameters})
+        self.stack.children.remove(child)
+        fresh = Supervisor([entry], self._file)
+        fresh.start()
+        self.stack.children += fresh.children
 
     def alive(self) -> set[str]:
         """Nodes that run."""

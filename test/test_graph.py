@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -398,20 +401,62 @@ class TestRecorder:
         assert watch.call(Trigger, "recorder/discard_episode", Trigger.Request()).success
         assert sorted(p.name for p in (tmp_path / "bags").iterdir()) == ["one"]
 
-    def test_a_full_disk_is_reported_and_holds_the_arm(self, tmp_path):
-        bags = tmp_path / "small"
-        bags.mkdir()
-        mounted = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(bags)], capture_output=True, check=False
-        )
-        if mounted.returncode != 0:
+    @pytest.fixture
+    def small_disk(self, tmp_path):
+        """A file system of 3 MB."""
+        folder = tmp_path / "small"
+        folder.mkdir()
+        words = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
+        if shutil.which("mount") is None or subprocess.run(words, capture_output=True, check=False).returncode != 0:
             pytest.skip("needs the right to mount a small file system (root)")
-        try:
-            with Graph(tmp_path, bags=str(bags)) as graph:
-                graph.wait_moving()
-                ask = StartEpisode.Request(episode_id="big")
-                answer = graph.watch.call(StartEpisode, "recorder/start_episode", ask)
-                assert not answer.success
-                assert "500 MB are asked for" in answer.message
-        finally:
-            subprocess.run(["umount", str(bags)], check=True)
+        yield folder
+        subprocess.run(["umount", str(folder)], check=True)
+
+    def test_a_disk_with_too_little_room_is_refused(self, small_disk, tmp_path):
+        with Graph(tmp_path, bags=str(small_disk)) as graph:
+            answer = graph.watch.call(
+                StartEpisode, "recorder/start_episode", StartEpisode.Request(episode_id="big"), 30
+            )
+        assert not answer.success
+        assert "500 MB are asked for" in answer.message
+
+    def test_a_disk_that_fills_up_ends_the_recording_and_holds_the_arm(self, small_disk, tmp_path):
+        with Graph(tmp_path, bags=str(small_disk), cameras="true") as graph:
+            graph.restart("recorder", folder=str(small_disk), min_free_mb=0)
+            watch = graph.watch
+            graph.wait_moving(0.2)
+            ask = StartEpisode.Request(episode_id="big", wait_for=["camera/front/image_raw"], timeout=10.0)
+            assert watch.call(StartEpisode, "recorder/start_episode", ask, 30).success
+            watch.until(lambda: watch.recorder.state == EpisodeStatus.ERROR, 60, "the disk is full")
+            assert "No space left on device" in watch.recorder.text
+            watch.until(lambda: watch.sentinel.code == "RECORDER_LOST", 3, "the sentinel holds")
+            assert "No space left on device" in watch.sentinel.text
+            stopped = watch.call(StopEpisode, "recorder/stop_episode", StopEpisode.Request(outcome=1))
+            assert not stopped.success
+            assert "No space left on device" in stopped.message
+            assert not (small_disk / "big").exists(), "a half episode is never taken for a whole one"
+            assert graph.alive() == OTHERS
+
+
+class TestForeignModels:
+    """Models that this project did not write, in the real node, with a spec made from them."""
+
+    @pytest.mark.parametrize(
+        ("package", "file"),
+        [
+            ("dm_control", "suite/reacher.xml"),
+            ("dm_control", "suite/humanoid.xml"),
+            ("gymnasium_robotics", "envs/assets/fetch/pick_and_place.xml"),
+        ],
+    )
+    def test_load_run_and_obey(self, package, file, tmp_path):
+        made = tmp_path / "made.yaml"
+        model = Path(importlib.util.find_spec(package).submodule_search_locations[0]) / file
+        words = [sys.executable, "-m", "optr.cli", "spec", "from-model", str(model), "-o", str(made)]
+        subprocess.run(words, check=True, capture_output=True)
+        with Graph(tmp_path, spec=str(made), task="", operator="random") as graph:
+            watch = graph.watch
+            watch.until(lambda: len(watch.commands) > 50, 40, "commands flow")
+            assert {v.outcome for v in watch.verdicts[-20:]} <= {Verdict.ALLOWED, Verdict.LIMITED}
+            assert np.isfinite(watch.joints[-1][1].position).all()
+            assert graph.alive() == OTHERS

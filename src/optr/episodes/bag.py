@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,7 @@ class BagWriter:
             self._writer.add_metadata(FACTS, {k: _text(v) for k, v in self._facts.items()})
             counts = {n: json.dumps({"messages": c.messages, "dropped": c.dropped}) for n, c in self.counts.items()}
             self._writer.add_metadata(COUNTS, counts)
+            self._writer.add_metadata("rosbag2", {"serialized_metadata": self._metadata()})  # for `ros2 bag reindex`
             self._writer.finish()  # type: ignore[no-untyped-call]
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -163,11 +165,11 @@ class BagWriter:
 
     def abort(self) -> None:
         """Stop writing; what is there stays in the partial folder."""
-        try:
+        # A full disk refuses the end of the file too; the reason for the abort has been reported already.
+        with suppress(OSError):
             self._writer.finish()  # type: ignore[no-untyped-call]
+        with suppress(OSError):
             self._file.close()
-        except OSError:
-            return  # the disk is full: the reason for the abort has been reported already
 
     def discard(self) -> None:
         """Stop writing and remove everything."""
