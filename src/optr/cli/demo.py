@@ -175,12 +175,16 @@ def _summary(rows: list[dict[str, Any]], seconds: float, extras: dict[str, str])
 
 def _print(rows: list[dict[str, Any]], summary: dict[str, Any], folder: Path) -> None:
     console = Console()
-    table = Table(title=f"{summary['successes']} of {summary['episodes']} episodes succeeded")
-    for column in ("seed", "success", "steps", "time [s]", "allowed", "limited", "refused", "dropped", "bag"):
-        table.add_column(column, justify="left" if column in ("success", "bag") else "right")
+    table = Table(
+        title=f"{summary['successes']} of {summary['episodes']} episodes succeeded",
+        caption="verdicts: allowed / limited / refused",
+    )
+    for column in ("seed", "ok", "steps", "seconds", "verdicts", "dropped", "bag"):
+        table.add_column(column, justify="left" if column in ("ok", "bag") else "right", no_wrap=True)
     for r in rows:
         mark = "[green]yes[/]" if r["success"] else "[red]no[/]"
-        numbers = [str(r[k]) for k in ("steps", "seconds", "allowed", "limited", "refused", "dropped")]
+        verdicts = f"{r['allowed']}/{r['limited']}/{r['refused']}"
+        numbers = [str(r["steps"]), f"{r['seconds']:.2f}", verdicts, str(r["dropped"])]
         table.add_row(str(r["seed"]), mark, *numbers, os.path.relpath(r["bag"], folder))
     console.print(table)
     console.print(
