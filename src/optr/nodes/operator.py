@@ -10,7 +10,7 @@ from typing import Any
 from optr.connectors import StepState
 from optr.errors import ObservationError, OperatorError, OptrError
 from optr.operators import OperatorHost, make_operator, operator_names
-from optr.ros.convert import chunk_to_msg, descriptor_to_msg, step_from_msg
+from optr.ros.convert import ChunkWriter, chunk_to_msg, descriptor_to_msg, step_from_msg
 from optr.ros.messages import message_class
 from optr.ros.node import ERROR, OK, WARN, OptrNode, run_node
 from optr.ros.params import ParameterError, param
@@ -51,6 +51,7 @@ class OperatorNode(OptrNode[OperatorParams]):
         self._failures = 0
         self._handles: dict[str, Any] = {}
         self._actions = self.create_publisher(ActionChunk, "action", EVENT_QOS)
+        self._chunks = ChunkWriter()
         self.hot.subscribe(StepResult, "step", EVENT_QOS, self._on_step, with_info=True)
         self._listen()
         self.create_service(Reset, "operator/reset", self._on_reset)
@@ -68,7 +69,12 @@ class OperatorNode(OptrNode[OperatorParams]):
         for feature in self._buffer.features:
             if feature.key not in self._handles:
                 self._handles[feature.key] = self.hot.subscribe(
-                    message_class(feature.type), feature.topic, STATE_QOS, self._receiver(feature), with_info=True
+                    message_class(feature.type),
+                    feature.topic,
+                    STATE_QOS,
+                    self._receiver(feature),
+                    with_info=True,
+                    quick=not feature.is_image,
                 )
 
     def _receiver(self, feature: Feature) -> Any:
@@ -138,7 +144,7 @@ class OperatorNode(OptrNode[OperatorParams]):
         elif self._decided_ns >= 0 and observation.stamp_ns < self._decided_ns + self.spec.period_ns - 1_000_000:
             return
         self._decided_ns = observation.stamp_ns
-        self._actions.publish(chunk_to_msg(self._choose(observation)))
+        self._actions.publish(self._chunks.bytes(self._choose(observation)))
 
     def _choose(self, observation: Observation) -> Any:
         info: dict[str, Any] = {}

@@ -14,7 +14,7 @@ from std_srvs.srv import Trigger
 from optr.errors import ActionError, GuardError
 from optr.ros.convert import JointStateReader, JointStateWriter, chunk_from_msg, time_to_msg, verdict_to_msg
 from optr.ros.node import ERROR, OK, WARN, OptrNode, run_node
-from optr.ros.only_one import SecondNodeError, hold_place
+from optr.ros.only_one import PlaceWatch, SecondNodeError, hold_place
 from optr.ros.params import param
 from optr.ros.qos import EVENT_QOS, STATE_QOS, STATUS_QOS
 from optr.sentinel import Code, Guard, GuardSettings, GuardState, Judgement, Outcome
@@ -86,11 +86,12 @@ class SentinelNode(OptrNode[SentinelParams]):
         self._commands = self.create_publisher(JointState, spec.action.topic, EVENT_QOS)
         self._verdicts = self.create_publisher(Verdict, "sentinel/verdict", EVENT_QOS)
         self._status = self.create_publisher(SentinelStatus, "sentinel/status", STATUS_QOS)
-        self.hot.subscribe(JointState, spec.state.topic, STATE_QOS, self._on_state)
-        self.hot.subscribe(ActionChunkMsg, "action", EVENT_QOS, self._on_action)
+        self.hot.subscribe(JointState, spec.state.topic, STATE_QOS, self._on_state, quick=True)
+        self.hot.subscribe(ActionChunkMsg, "action", EVENT_QOS, self._on_action, quick=True)
         if p.recorder_timeout_s:
             self.hot.subscribe(EpisodeStatus, "episode/status", STATUS_QOS, self._on_recorder)
             self.guard.inhibit(Code.RECORDER_LOST, "no recorder yet")
+        self._recorder_place = PlaceWatch(f"{self.get_namespace().rstrip('/')}/recorder")
         self._sim_time = bool(self.get_parameter("use_sim_time").value)
         self._state_period_ns = round(1e9 / spec.state.rate)
         self._ticks = self.hot.every(1.0 / p.rate_hz, self._tick)
@@ -149,7 +150,9 @@ class SentinelNode(OptrNode[SentinelParams]):
                 self.guard.inhibit(Code.OBSERVATION_STALE, f"no joint state for {age:.1f} s")
         if self._recorder_known:
             age = (now - self._recorder_seen) * 1e-9
-            if age > (max(p.recorder_timeout_s, _LOCKSTEP_RECORDER_S) if p.lockstep else p.recorder_timeout_s):
+            if self._recorder_place.lost():
+                self.guard.inhibit(Code.RECORDER_LOST, "the recorder's process has ended")
+            elif age > (max(p.recorder_timeout_s, _LOCKSTEP_RECORDER_S) if p.lockstep else p.recorder_timeout_s):
                 self.guard.inhibit(Code.RECORDER_LOST, f"no sign of the recorder for {age:.1f} s")
 
     def _on_recorder(self, msg: EpisodeStatus) -> None:

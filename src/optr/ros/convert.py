@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from array import array
 from typing import Any
 
@@ -15,6 +14,7 @@ from sensor_msgs.msg import JointState
 from optr.connectors.contract import Pose, StepState
 from optr.errors import ActionError
 from optr.operators.contract import OperatorDescriptor
+from optr.ros.wire import WireWriter
 from optr.sentinel import Judgement
 from optr.spec import ActionChunk, ColumnOrder, Command, JointSample, Source, stamp_ns
 from optr_interfaces.msg import ActionChunk as ActionChunkMsg
@@ -40,11 +40,7 @@ def floats(values: npt.NDArray[np.float64]) -> array[float]:
 
 
 class JointStateWriter:
-    """Makes serialized `JointState` messages, as `Publisher.publish` takes them, of fixed names and sizes.
-
-    Everything but the stamp and the numbers is laid out once. That is quicker than filling and serializing message
-    objects, and the same values give the same bytes: rclpy leaves chance bytes where CDR pads.
-    """
+    """Makes serialized `JointState` messages, as `Publisher.publish` takes them, of fixed names and sizes."""
 
     def __init__(self, names: tuple[str, ...], frame_id: str = "", fields: int = 3) -> None:
         """Lay out a message.
@@ -54,23 +50,15 @@ class JointStateWriter:
             frame_id: Of the header.
             fields: How many of position, velocity, effort are given.
         """
-        out = bytearray(b"\x00\x01\x00\x00" + bytes(8))
-        _put_text(out, frame_id)
-        _put_count(out, len(names))
-        for name in names:
-            _put_text(out, name)
-        self._places = []
-        for field in range(3):
-            count = len(names) if field < fields else 0
-            _put_count(out, count)
-            if count:
-                _align(out, 8)
-                self._places.append((len(out), len(out) + 8 * count))
-                out += bytes(8 * count)
-        self._bytes = out
+        self._msg = JointState(name=list(names))
+        self._msg.header.frame_id = frame_id
+        self._fields = ("position", "velocity", "effort")[:fields]
+        for field in self._fields:
+            setattr(self._msg, field, floats(np.zeros(len(names))))
+        self._wire = WireWriter(self._msg)
 
     def sample(self, sample: JointSample) -> bytes:
-        """A measurement; what is not known is zero."""
+        """A measurement; what is not known stays as it was."""
         return self._fill(sample.stamp_ns, sample.position, sample.velocity, sample.effort)
 
     def command(self, command: Command) -> bytes:
@@ -78,31 +66,11 @@ class JointStateWriter:
         return self._fill(command.stamp_ns, command.position)
 
     def _fill(self, ns: int, *columns: npt.NDArray[np.float64] | None) -> bytes:
-        out = self._bytes
-        _STAMP.pack_into(out, 4, *divmod(ns, _SECOND))
-        for (start, end), values in zip(self._places, columns, strict=False):
+        _fill_time(self._msg.header.stamp, ns)
+        for field, values in zip(self._fields, columns, strict=False):
             if values is not None:
-                out[start:end] = values.tobytes()
-        return bytes(out)
-
-
-_STAMP = struct.Struct("<iI")
-
-
-def _align(out: bytearray, size: int) -> None:
-    """CDR counts alignment from behind its header of four bytes."""
-    out += bytes(-(len(out) - 4) % size)
-
-
-def _put_count(out: bytearray, count: int) -> None:
-    _align(out, 4)
-    out += struct.pack("<I", count)
-
-
-def _put_text(out: bytearray, text: str) -> None:
-    data = text.encode() + b"\x00"
-    _put_count(out, len(data))
-    out += data
+                setattr(self._msg, field, floats(values))
+        return self._wire.write()
 
 
 class JointStateReader:
@@ -149,18 +117,35 @@ def _column(msg: JointState, field: str, index: Any, required: bool = False) -> 
 
 def chunk_to_msg(chunk: ActionChunk) -> ActionChunkMsg:
     """An action chunk."""
-    msg = ActionChunkMsg(
-        operator_id=chunk.operator_id,
-        sequence=chunk.sequence,
-        source=int(chunk.source),
-        observation_stamp=time_to_msg(chunk.observation_ns),
-        start=time_to_msg(chunk.start_ns),
-        period=duration_to_msg(chunk.period_ns),
-        names=list(chunk.names),
-        values=floats(chunk.values.ravel()),
-    )
-    msg.header.stamp = time_to_msg(chunk.decided_ns)
+    return _fill_chunk(ActionChunkMsg(), chunk)
+
+
+class ChunkWriter:
+    """Fills one `ActionChunk` message over and over and serializes it."""
+
+    def __init__(self) -> None:
+        self._msg = ActionChunkMsg()
+        self._wire = WireWriter(self._msg)
+
+    def bytes(self, chunk: ActionChunk) -> bytes:
+        """An action chunk, serialized."""
+        _fill_chunk(self._msg, chunk)
+        return self._wire.write()
+
+
+def _fill_chunk(msg: ActionChunkMsg, chunk: ActionChunk) -> ActionChunkMsg:
+    msg.operator_id, msg.sequence, msg.source = chunk.operator_id, chunk.sequence, int(chunk.source)
+    _fill_time(msg.observation_stamp, chunk.observation_ns)
+    _fill_time(msg.start, chunk.start_ns)
+    _fill_time(msg.period, chunk.period_ns)
+    _fill_time(msg.header.stamp, chunk.decided_ns)
+    msg.names = list(chunk.names)
+    msg.values = floats(chunk.values)
     return msg
+
+
+def _fill_time(msg: Any, ns: int) -> None:
+    msg.sec, msg.nanosec = divmod(ns, _SECOND)
 
 
 def chunk_from_msg(msg: ActionChunkMsg) -> ActionChunk:

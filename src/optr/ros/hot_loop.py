@@ -7,6 +7,8 @@ one module that uses private rclpy interfaces (`_rclpy.Subscription`, `_rclpy.Wa
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +18,8 @@ from typing import Any
 from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
+
+from optr.ros.wire import WireReader
 
 _IDLE_S = 0.1
 
@@ -54,6 +58,7 @@ class _Topic:
     call: Callable[..., None]
     raw: bool
     with_info: bool = field(default=False)
+    reader: WireReader[Any] | None = None
 
 
 class HotLoop:
@@ -83,15 +88,20 @@ class HotLoop:
         call: Callable[..., None],
         raw: bool = False,
         with_info: bool = False,
+        quick: bool = False,
     ) -> Any:
-        """Subscribe; `call` gets the message, or its bytes if `raw`, and the message info if `with_info`."""
+        """Subscribe; `call` gets the message, or its bytes if `raw`, and the message info if `with_info`.
+
+        With `quick` the message is read by a `WireReader`: in a fifth of the time, but it is only valid in the call.
+        """
         from rclpy.type_support import check_is_valid_msg_type
 
         check_is_valid_msg_type(type_)
         with self._node.handle:
             handle = _rclpy.Subscription(self._node.handle, type_, topic, qos.get_c_qos_profile())
         with self.lock:
-            self._topics = [*self._topics, _Topic(handle, type_, call, raw, with_info)]
+            reader = WireReader(type_) if quick else None
+            self._topics = [*self._topics, _Topic(handle, type_, call, raw or quick, with_info, reader)]
             self._changed = True
         self._wake.trigger_guard_condition()
         return handle
@@ -122,6 +132,7 @@ class HotLoop:
     # -- the thread ----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        _wake_sharply()
         try:
             while not self._stopped.is_set():
                 self._round()
@@ -130,21 +141,26 @@ class HotLoop:
                 self.error = err
 
     def _round(self) -> None:
-        topics = self._topics
         if self._changed:
-            self._changed = False
-            self._set = _rclpy.WaitSet(len(topics), 1, 0, 0, 0, 0, self._node.context.handle)
+            self._follow()
         waiting = self._set
         waiting.clear_entities()
-        pointers = {}
-        for topic in topics:
-            waiting.add_subscription(topic.handle)
-            pointers[topic.handle.pointer] = topic
+        for handle in self._handles:
+            waiting.add_subscription(handle)
         waiting.add_guard_condition(self._wake)
         waiting.wait(self._until_tick())
         for pointer in waiting.get_ready_entities("subscription"):
-            self._take(pointers[pointer])
+            self._take(self._pointers[pointer])
         self._run_ticks()
+
+    def _follow(self) -> None:
+        """Wait for what is subscribed now."""
+        with self.lock:  # or a topic that comes in between would be waited for in a set that has no room for it
+            self._changed = False
+            topics = self._topics
+        self._handles = [t.handle for t in topics]
+        self._pointers = {t.handle.pointer: t for t in topics}
+        self._set = _rclpy.WaitSet(len(topics), 1, 0, 0, 0, 0, self._node.context.handle)
 
     def _take(self, topic: _Topic) -> None:
         while not self._stopped.is_set():
@@ -152,11 +168,12 @@ class HotLoop:
                 got = topic.handle.take_message(topic.type, topic.raw)
             if got is None:
                 return
+            msg = got[0] if topic.reader is None else topic.reader.read(got[0])
             with self.lock:
                 if topic.with_info:
-                    topic.call(*got)
+                    topic.call(msg, got[1])
                 else:
-                    topic.call(got[0])
+                    topic.call(msg)
             if self._ticks and time.monotonic_ns() >= min(t.next_ns for t in self._ticks):
                 return  # a flood of messages must not starve the ticks; the wait set is level-triggered
 
@@ -182,3 +199,10 @@ class HotLoop:
             if behind > tick.catch_up:
                 ticks.skipped += behind
                 tick.next_ns += behind * period
+
+
+def _wake_sharply() -> None:
+    """Have this thread woken when its time has come: Linux adds up to 50 us to every timeout unless told otherwise."""
+    if sys.platform.startswith("linux"):
+        pr_set_timerslack = 29
+        ctypes.CDLL(None).prctl(pr_set_timerslack, 1, 0, 0, 0)

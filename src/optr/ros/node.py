@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
@@ -56,6 +58,7 @@ class OptrNode(Node, Generic[P]):
         super().__init__(name, **kwargs)
         self._place = hold_place(self.get_fully_qualified_name())
         self.params: P = declare_params(self, params)
+        self._wall = not self.get_parameter("use_sim_time").value  # then the node clock is the system clock
         self.hot = HotLoop(self)
         self.steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._diagnostics = self.create_publisher(DiagnosticArray, "diagnostics", EVENT_QOS)
@@ -86,7 +89,7 @@ class OptrNode(Node, Generic[P]):
 
     def now_ns(self) -> int:
         """Time on the node clock [ns]."""
-        return int(self.get_clock().now().nanoseconds)
+        return time.time_ns() if self._wall else int(self.get_clock().now().nanoseconds)
 
     def close(self) -> None:
         """End everything this node owns; tolerates a half-built node."""
@@ -112,6 +115,8 @@ def run_node(make: Callable[[], OptrNode[Any]], args: Sequence[str] | None = Non
         _init(list(sys.argv if args is None else args))
         node = make()
         node.get_logger().info("up")
+        gc.collect()
+        gc.freeze()  # what start-up made stays: later collections look at little, and take 0.1 ms instead of 5
         node.hot.start()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
