@@ -14,20 +14,25 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import SetBool
 
-from optr.connectors.sim import Simulation, World
+from optr.connectors.sim import Simulation, StepState, World
 from optr.connectors.sim.tasks import make_task
-from optr.errors import ActionError, ModelError
+from optr.errors import ActionError, ModelError, OptrError
 from optr.ros.camera_process import CameraProcess
 from optr.ros.convert import JointStateReader, JointStateWriter, pose_to_msg, step_to_msg, time_to_msg
 from optr.ros.node import ERROR, OK, WARN, OptrNode, run_node
 from optr.ros.params import param
 from optr.ros.qos import COMMAND_QOS, EVENT_QOS, STATUS_QOS
-from optr.spec import load_spec
+from optr.ros.simulation_services import offer_simulation_services
+from optr.spec import Command, load_spec
 from optr_interfaces.msg import StepResult
 from optr_interfaces.srv import Advance, Reset
 
 _CLOCK_HZ = 100.0
 _MOST_STEPS = 1_000_000
+
+
+class AdvanceError(OptrError):
+    """The simulation does not advance as asked: pause it first, or ask for another number of steps."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,8 @@ class SimNode(OptrNode[SimParams]):
     """ROS face of one `Simulation`.
 
     Publishes `/clock`, the joint states of the spec, `object/<name>/pose`, `step`, `robot_description`; its camera
-    process publishes the images. Obeys only the command topic of the spec. Services `reset`, `pause`, `advance`.
+    process publishes the images. Obeys only the command topic of the spec. Services `reset`, `pause`, `advance`, and
+    those of `simulation_interfaces` where that is installed.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -66,8 +72,9 @@ class SimNode(OptrNode[SimParams]):
         world = World(self.spec, Path(p.scene).expanduser() if p.scene else None)
         self.sim = Simulation(world, make_task(p.task) if p.task else None, p.seed)
         self.lockstep = p.mode == "lockstep"
-        self._paused = False
+        self.paused = False
         self._fresh = True
+        self._kept: Command | None = None  # in lock-step: came during a pause; nobody would send it again
         self._reset_once = False
         self._earlier_ns = 0
         self._commands = self._refused = self._late = self._rivals = 0
@@ -84,11 +91,12 @@ class SimNode(OptrNode[SimParams]):
             self._cameras = CameraProcess(world.model, self.spec.path, name, namespace, arguments)
         self._frame = [-1] * len(self.spec.images)
         self._readers = JointStateReader(self.spec.action.names)
-        self.hot.subscribe(JointState, self.spec.action.topic, COMMAND_QOS, self._on_command)
+        self.hot.subscribe(JointState, self.spec.action.topic, COMMAND_QOS, self._on_command, quick=True)
         self._ticks = self.hot.every(0.2 if self.lockstep else self._period_s, self._on_tick)
         self.create_service(Reset, "reset", self._on_reset)
         self.create_service(SetBool, "pause", self._on_pause)
         self.create_service(Advance, "advance", self._on_advance)
+        offer_simulation_services(self)
         self.create_timer(0.2, self._look_around, clock=self.steady)
 
     def _set_pace(self, hz: float) -> None:
@@ -130,15 +138,12 @@ class SimNode(OptrNode[SimParams]):
             return
         now = world.time_ns
         if self.lockstep:
-            if command.stamp_ns != now or self._paused or sim.now.over or not self._reset_once:
+            if command.stamp_ns != now or sim.now.over or not self._reset_once:
                 self._late += 1
-                return
-            self._command_seen = time.monotonic_ns()
-            self._holding = ""
-            self._fresh = False
-            world.command(command.position)
-            world.advance(sim.steps_per_action)
-            self._publish(judge=True)
+            elif self.paused:
+                self._kept = command
+            else:
+                self._obey(command)
             return
         if now - command.stamp_ns > self.spec.action.max_age_ns:
             self._late += 1
@@ -147,8 +152,17 @@ class SimNode(OptrNode[SimParams]):
         self._holding = ""
         world.command(command.position)
 
+    def _obey(self, command: Command) -> None:
+        """One step of lock-step."""
+        self._command_seen = time.monotonic_ns()
+        self._holding = ""
+        self._fresh = False
+        self.sim.world.command(command.position)
+        self.sim.world.advance(self.sim.steps_per_action)
+        self._publish(judge=True)
+
     def _on_tick(self) -> None:
-        if self.lockstep or self._paused:
+        if self.lockstep or self.paused:
             return
         world, sim = self.sim.world, self.sim
         age = (time.monotonic_ns() - self._command_seen) * 1e-9
@@ -201,50 +215,78 @@ class SimNode(OptrNode[SimParams]):
 
     # -- services ------------------------------------------------------------------------------------------------
 
-    def _on_reset(self, request: Reset.Request, response: Reset.Response) -> Reset.Response:
-        if request.seed < 0:
-            response.success, response.message = False, f"seed is {request.seed}, expected 0 or more"
-            return response
+    def reset(self, seed: int, keyframe: str = "") -> StepState:
+        """Begin an episode and publish its first observation.
+
+        Raises:
+            ModelError: If there is no such keyframe.
+        """
         with self.hot.lock:
             # An answer to the start before may still be on its way; that start must not be mistaken for this one.
             unanswered = self.lockstep and self._reset_once and self.sim.world.steps == 0
             self._earlier_ns = self._earlier_ns + 1000 if unanswered else 0
-            try:
-                state = self.sim.reset(request.seed, request.keyframe, self._earlier_ns)
-            except ModelError as err:
-                response.success, response.message = False, str(err)
-                return response
-            self._reset_once = True
-            response.success, response.episode = True, state.episode
-            response.stamp = time_to_msg(state.stamp_ns)
+            state = self.sim.reset(seed, keyframe, self._earlier_ns)
+            self._reset_once, self._kept = True, None
             self._begin()
-        return response
+        return state
 
-    def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+    def pause(self, paused: bool) -> None:
+        """Stop the simulation, or let it go on."""
         with self.hot.lock:
-            self._paused = bool(request.data)
+            self.paused = paused
             self._settle()
             self._began = (time.monotonic(), self.sim.world.time_ns)
-        response.success, response.message = True, "paused" if self._paused else "running"
-        return response
+            if not paused and self._kept is not None:
+                kept, self._kept = self._kept, None
+                if not self._rivals:
+                    self._obey(kept)
+
+    def advance(self, steps: int) -> None:
+        """Simulate some physics steps and publish where they lead.
+
+        Raises:
+            AdvanceError: If the simulation runs by itself, or the steps are none or too many.
+        """
+        with self.hot.lock:
+            if not (self.paused or self.lockstep):
+                raise AdvanceError("runs by itself; pause it first")
+            if not 1 <= steps <= _MOST_STEPS:
+                raise AdvanceError(f"steps is {steps}, expected 1 to {_MOST_STEPS}")
+            self._fresh, self._kept = False, None
+            self.sim.world.advance(steps)
+            self._publish(judge=self.sim.world.steps % self.sim.steps_per_action == 0 and not self.sim.now.over)
+            self._settle()
 
     def _settle(self) -> None:
         """Wait for the pictures that were asked for, so that a paused simulation says nothing more."""
-        if self._cameras is not None and (self._paused or self.lockstep):
+        if self._cameras is not None and (self.paused or self.lockstep):
             self._cameras.flush()
+
+    def _on_reset(self, request: Reset.Request, response: Reset.Response) -> Reset.Response:
+        if request.seed < 0:
+            response.success, response.message = False, f"seed is {request.seed}, expected 0 or more"
+            return response
+        try:
+            state = self.reset(request.seed, request.keyframe)
+        except ModelError as err:
+            response.success, response.message = False, str(err)
+            return response
+        response.success, response.episode = True, state.episode
+        response.stamp = time_to_msg(state.stamp_ns)
+        return response
+
+    def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self.pause(bool(request.data))
+        response.success, response.message = True, "paused" if self.paused else "running"
+        return response
 
     def _on_advance(self, request: Advance.Request, response: Advance.Response) -> Advance.Response:
         with self.hot.lock:
-            if not (self._paused or self.lockstep):
-                response.success, response.message = False, "runs by itself; pause it first"
-            elif not 1 <= request.steps <= _MOST_STEPS:
-                response.success, response.message = False, f"steps is {request.steps}, expected 1 to {_MOST_STEPS}"
-            else:
-                self._fresh = False
-                self.sim.world.advance(request.steps)
-                self._publish(judge=self.sim.world.steps % self.sim.steps_per_action == 0 and not self.sim.now.over)
-                self._settle()
+            try:
+                self.advance(request.steps)
                 response.success = True
+            except AdvanceError as err:
+                response.success, response.message = False, str(err)
             response.stamp = time_to_msg(self.sim.world.time_ns)
         return response
 
@@ -259,7 +301,7 @@ class SimNode(OptrNode[SimParams]):
             if publishers > 1 and not self._rivals:
                 self.sim.world.hold()
             self._rivals = publishers if publishers > 1 else 0
-            if self.lockstep and self._fresh and self._reset_once and not self._paused and seen != self._seen:
+            if self.lockstep and self._fresh and self._reset_once and not self.paused and seen != self._seen:
                 self._begin()  # whoever has just come must see the observation that waits for an answer
             self._seen = seen
             elapsed = time.monotonic() - self._began[0]
@@ -273,7 +315,7 @@ class SimNode(OptrNode[SimParams]):
         ticks, cameras, sim = self._ticks, self._cameras, self.sim
         waiting = (time.monotonic_ns() - self._command_seen) * 1e-9 if self._command_seen else -1.0
         level, message = OK, "running"
-        if self._paused:
+        if self.paused:
             message = "paused"
         elif self._rivals:
             level, message = ERROR, f"{self._rivals} publishers on {self.spec.action.topic}: holding"

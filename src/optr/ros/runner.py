@@ -124,6 +124,7 @@ class EpisodeRunner:
         if not reset.success:
             self._call(self._stop, StopEpisode.Request(outcome=StopEpisode.Request.ABORTED, note=reset.message))
             raise EpisodeError(f"the simulation does not reset: {reset.message}")
+        self._call(self._pause, SetBool.Request(data=False))  # the first episode finds it paused
         end = self._await_end(reset.episode)
         seconds = time.monotonic() - began
         outcome = StopEpisode.Request.SUCCESS if end.success else StopEpisode.Request.FAILURE
@@ -150,9 +151,7 @@ class EpisodeRunner:
             self._until(lambda: False, 0.3)
             self._call(self._pause, SetBool.Request(data=True))
             self._call(self._advance, Advance.Request(steps=1))
-        if not self._heard:
-            self._heard = True
-            self._call(self._pause, SetBool.Request(data=False))
+        self._heard = True
 
     def _await_end(self, episode: int) -> StepState:
         last, moved = -1, time.monotonic()
