@@ -192,6 +192,13 @@ class TestViolations:
         assert count_violations(spec, self.commands(spec, fast)) >= 9
         assert count_violations(spec, self.commands(spec, hard)) >= 1
 
+    def test_a_reset_in_the_bag_is_a_new_beginning(self, spec):
+        series = self.commands(spec)
+        series.stamps_ns[:3] += 10**9
+        assert len(series.since_reset().stamps_ns) == 7
+        assert count_violations(spec, series.since_reset()) == 0
+        assert len(self.commands(spec).since_reset().stamps_ns) == 10
+
     def test_stamps_that_do_not_grow_are_an_error(self, spec):
         series = self.commands(spec)
         series.stamps_ns[5] = series.stamps_ns[4]

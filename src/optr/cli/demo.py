@@ -116,7 +116,7 @@ def _run(
                     "messages": run.messages,
                     "dropped": run.dropped,
                     "complete": run.complete,
-                    "violations": count_violations(spec, reader.joints(spec, spec.action.topic)),
+                    "violations": count_violations(spec, reader.joints(spec, spec.action.topic).since_reset()),
                     "bag": str(run.bag),
                 }
             )

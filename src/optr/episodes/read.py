@@ -33,6 +33,12 @@ class Series:
     stamps_ns: npt.NDArray[np.int64]
     values: npt.NDArray[np.float64]
 
+    def since_reset(self) -> Series:
+        """Without what lies before the last time that the clock was set back."""
+        back = np.flatnonzero(np.diff(self.stamps_ns) < 0)
+        first = int(back[-1]) + 1 if len(back) else 0
+        return Series(self.stamps_ns[first:], self.values[first:])
+
 
 @dataclass(frozen=True)
 class Verdicts:

@@ -58,6 +58,11 @@ class _Topic:
     last: tuple[bytes, dict[str, int]] | None = None
     heard: bool = False
 
+    @property
+    def background(self) -> bool:
+        """Whether it never falls silent, so that the end of an episode does not wait for it."""
+        return self.info.type in ("optr_interfaces/msg/EpisodeStatus", "diagnostic_msgs/msg/DiagnosticArray")
+
 
 class RecorderNode(OptrNode[RecorderParams]):
     """ROS face of `Recording`.
@@ -96,7 +101,8 @@ class RecorderNode(OptrNode[RecorderParams]):
             if topic.latched:
                 topic.last = (data, info)
             if self._recording is not None:
-                self._arrived = time.monotonic()
+                if not topic.background:
+                    self._arrived = time.monotonic()
                 alone = topic.publishers == 1 and not topic.latched
                 self._add(self._recording, topic, data, info, missing if alone else 0)
 

@@ -20,13 +20,15 @@ from optr.errors import EpisodeError
 from optr.ros.convert import step_from_msg, time_to_msg
 from optr.ros.qos import EVENT_QOS, STATUS_QOS
 from optr.ros_environment import prepare
-from optr.spec import Spec
-from optr_interfaces.msg import SentinelStatus, StepResult
+from optr.spec import Spec, stamp_ns
+from optr_interfaces.msg import SentinelStatus, StepResult, Verdict
 from optr_interfaces.srv import Advance, Reset, StartEpisode, StopEpisode
 
 _STALL_S = 20.0
 _CALL_S = 20.0
 _READY_S = 30.0
+_GRACE_S = 0.2
+"""Time for the last command of what is not recorded to reach the recorder [s]."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,13 @@ class EpisodeRunner:
         self._check = check
         self._cameras = cameras
         self._heard = False
+        self._judged_ns = -1
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.node)
         self._step: StepState | None = None
         self._sentinel: SentinelStatus | None = None
         self.node.create_subscription(StepResult, "step", self._on_step, EVENT_QOS)
+        self.node.create_subscription(Verdict, "sentinel/verdict", self._on_verdict, EVENT_QOS)
         self.node.create_subscription(SentinelStatus, "sentinel/status", self._on_sentinel, STATUS_QOS)
         self._reset = self.node.create_client(Reset, "reset")
         self._pause = self.node.create_client(SetBool, "pause")
@@ -150,8 +154,15 @@ class EpisodeRunner:
             self._call(self._reset, Reset.Request(seed=request.seed))
             self._until(lambda: False, 0.3)
             self._call(self._pause, SetBool.Request(data=True))
+            self._until(self._is_judged, _CALL_S)
             self._call(self._advance, Advance.Request(steps=1))
+            self._until(lambda: False, _GRACE_S)
         self._heard = True
+
+    def _is_judged(self) -> bool:
+        """Whether the observation that was published last has been answered, so that nothing is on its way."""
+        step = self._step
+        return step is not None and (step.over or self._judged_ns >= step.stamp_ns)
 
     def _await_end(self, episode: int) -> StepState:
         last, moved = -1, time.monotonic()
@@ -188,6 +199,9 @@ class EpisodeRunner:
 
     def _on_step(self, msg: StepResult) -> None:
         self._step = step_from_msg(msg)
+
+    def _on_verdict(self, msg: Verdict) -> None:
+        self._judged_ns = stamp_ns(msg.header.stamp)
 
     def _on_sentinel(self, msg: SentinelStatus) -> None:
         self._sentinel = msg
