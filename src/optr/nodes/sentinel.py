@@ -121,14 +121,12 @@ class SentinelNode(OptrNode[SentinelParams]):
 
     def _judge(self, chunk: ActionChunk) -> None:
         state = self._state
-        if self.params.lockstep:
+        if self.params.lockstep and chunk.operator_id == self.guard.authority:
             # The joint state that the decision rests on may still be on its way: topics keep no order among them.
             self._waiting = chunk if state is None or state.stamp_ns != chunk.observation_ns else None
-            if self._waiting is not None or state is None:
+            if self._waiting is not None:
                 return
-            now = state.stamp_ns
-        else:
-            now = self._now(state)
+        now = self._now(state)
         command, judgement = self.guard.step(now, state, chunk)
         self._send(command)
         if judgement is not None:
@@ -167,6 +165,8 @@ class SentinelNode(OptrNode[SentinelParams]):
         """Node clock. In simulation the newest measurement is the clock: /clock lags it, and lags a reset even more."""
         if state is None or not self._sim_time:
             return self.now_ns()
+        if self.params.lockstep:
+            return state.stamp_ns
         since = time.monotonic_ns() - self._state_seen
         return state.stamp_ns + min(since, self._state_period_ns)
 
