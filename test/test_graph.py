@@ -19,7 +19,7 @@ from std_srvs.srv import SetBool, Trigger
 from graph import Graph, Watcher, fresh_domain, time_to_rest
 from optr.ros.convert import JointStateWriter, chunk_to_msg
 from optr.ros.qos import COMMAND_QOS, EVENT_QOS
-from optr.spec import ActionChunk, Command, load_spec, stamp_ns
+from optr.spec import ActionChunk, Command, JointSample, load_spec, stamp_ns
 from optr_interfaces.msg import ActionChunk as ActionChunkMsg
 from optr_interfaces.msg import EpisodeStatus, SentinelStatus, Verdict
 from optr_interfaces.srv import (
@@ -233,6 +233,22 @@ class TestBadActions:
         assert np.abs(np.array(watch.joints[-1][1].position) - before).max() < 0.01
         watch.node.destroy_publisher(out)
         watch.until(lambda: watch.sentinel.state == SentinelStatus.READY, 5, "it goes on without the rival")
+
+    def test_a_second_source_of_joint_states_moves_nothing(self, still):
+        watch = still.watch
+        before = np.array(watch.joints[-1][1].position)
+        out = watch.node.create_publisher(JointState, "joint_states", EVENT_QOS)
+        writer = JointStateWriter(SPEC.action.names)
+        zero = np.zeros(len(SPEC.action.names))
+        for k in range(100):
+            real = watch.joints[-1][1]
+            fake = JointSample(stamp_ns(real.header.stamp) - (k % 3) * 10_000_000, before + 0.8, zero, zero)
+            out.publish(writer.sample(fake))
+            watch.spin(0.01)
+        assert watch.sentinel.code in ("SECOND_STATE_SOURCE", "CLOCK_BACKWARDS")
+        commands = np.array([c.position for c in watch.commands])
+        assert np.abs(commands - commands[0]).max() < 0.005, "hold stays where it was"
+        watch.node.destroy_publisher(out)
 
     def test_a_broken_command_is_refused_by_the_sim_itself(self, tmp_path):
         fresh_domain()

@@ -270,9 +270,26 @@ class TestHolding:
         guard = ready_guard()
         run_up(guard)
         elsewhere = HOME + 0.1
+        guard.announce_reset()
         command, judgement = guard.step(T0, sample(T0, elsewhere), chunk(T0, elsewhere))
         assert judgement.outcome is Outcome.ALLOWED
         assert np.array_equal(command.position, elsewhere)
+
+    def test_an_older_measurement_without_a_reset_never_makes_it_jump(self):
+        guard = ready_guard()
+        now, last = run_up(guard)
+        seen = [last[0]]
+        old = sample(now - 10 * MS, HOME + 0.8)
+        for _ in range(15):
+            now += PERIOD
+            command, judgement = guard.step(now, old, chunk(now, last))
+            assert judgement.codes == (Code.CLOCK_BACKWARDS,)
+            seen.append(command.position[0])
+        speed = np.diff(seen) / 0.02
+        assert np.abs(np.diff(speed)).max() <= 25.0 * 0.02 + 1e-6
+        assert speed[-1] == 0.0
+        _, judgement = guard.step(now + PERIOD, sample(now + PERIOD, last), chunk(now + PERIOD, command.position))
+        assert judgement.outcome is Outcome.ALLOWED, "it is over when time goes on"
 
 
 class TestStop:

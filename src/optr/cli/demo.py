@@ -21,12 +21,12 @@ _STACK = "sim"
 
 @click.command()
 @click.option("--seeds", default=10, show_default=True, help="Number of episodes, seeds 0 to N-1.")
-@click.option("--first-seed", default=0, show_default=True, help="First seed.")
+@click.option("--first-seed", type=click.IntRange(0), default=0, show_default=True, help="First seed.")
 @click.option("--task", default="pick_place", show_default=True, help="Task: `optr tasks` lists them.")
 @click.option("--operator", "operator_", default="", help="Operator; default: the scripted one of the task.")
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for bags, plot, video; default: demo/<date>.")
 @click.option("--cameras/--no-cameras", default=True, show_default=True, help="Render and record the cameras.")
-@click.option("--domain", type=click.IntRange(0, 101), help="ROS domain; default: a free one.")
+@click.option("--domain", type=click.IntRange(0, 101), help="ROS domain; default: a random one.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
 def demo(
     seeds: int,
@@ -50,8 +50,14 @@ def demo(
     operator = operator_ or f"scripted_{task}"
     instruction = make_task(task).instruction
     spec = load_spec("so101_tabletop")
-    folder = (output or Path("demo") / datetime.now().strftime("%Y%m%d-%H%M%S")).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = (output or Path("demo") / f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}").resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=output is not None)
+        (folder / "nodes.log").touch()
+    except OSError as err:
+        raise click.ClickException(f"cannot write to {folder}: {err.strerror or err}") from err
+    if (folder / "bags").exists():
+        raise click.ClickException(f"{folder} holds bags of another run; name another folder")
     os.environ["ROS_DOMAIN_ID"] = str(domain if domain is not None else random.SystemRandom().randint(1, 101))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     console = Console(stderr=True, quiet=as_json and not sys.stderr.isatty())

@@ -6,6 +6,7 @@ import json
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -41,6 +42,6 @@ def _list(kind: str, as_json: bool) -> int:
     else:
         table = Table("name", "class", "about")
         for row in rows:
-            table.add_row(*row.values())
-        Console().print(table)
+            table.add_row(*(escape(v) for v in row.values()))
+        Console(emoji=False).print(table)
     return 1 if broken else 0

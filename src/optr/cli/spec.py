@@ -44,7 +44,7 @@ def show(name: str) -> int:
 @spec.command("from-model")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write; else standard output.")
-@click.option("--rate", default=50.0, show_default=True, help="Action rate [Hz].")
+@click.option("--rate", type=click.FloatRange(1, 1000), default=50.0, show_default=True, help="Action rate [Hz].")
 def from_model(model: Path, output: Path | None, rate: float) -> int:
     """Make a spec for MODEL (MJCF or URDF): its joints, cameras and free objects.
 
@@ -57,7 +57,10 @@ def from_model(model: Path, output: Path | None, rate: float) -> int:
         click.echo(text, nl=False)
         return 0
     beside = output.with_suffix(output.suffix + ".new")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(output)
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(output)
+    except OSError as err:
+        raise click.ClickException(f"cannot write {output}: {err.strerror or err}") from err
     click.echo(f"wrote {output}")
     return 0

@@ -80,9 +80,9 @@ class BagWriter:
         self._first_ns = self._last_ns = 0
         if folder.exists():
             raise EpisodeError(f"{folder} exists already; choose another name")
+        if self._partial.exists():
+            raise EpisodeError(f"{self._partial} exists: a recording that was not finished; move it away first")
         try:
-            if self._partial.exists():
-                shutil.rmtree(self._partial)
             self._partial.mkdir(parents=True)
             self._path = self._partial / f"{folder.name}_0.mcap"
             self._file = self._path.open("wb")

@@ -18,13 +18,16 @@ from optr.ros.only_one import PlaceWatch, SecondNodeError, hold_place
 from optr.ros.params import param
 from optr.ros.qos import EVENT_QOS, STATE_QOS, STATUS_QOS
 from optr.sentinel import Code, Guard, GuardSettings, GuardState, Judgement, Outcome
-from optr.spec import ActionChunk, Command, JointSample, load_spec
+from optr.spec import ActionChunk, Command, JointSample, load_spec, stamp_ns
 from optr_interfaces.msg import ActionChunk as ActionChunkMsg
-from optr_interfaces.msg import EpisodeStatus, SentinelStatus, Verdict
+from optr_interfaces.msg import EpisodeStatus, SentinelStatus, StepResult, Verdict
 from optr_interfaces.srv import SetAuthority
 
 _OTHERS_S = 5.0
 """Time for a killed predecessor to be forgotten by the graph, and in which a late find makes this one leave [s]."""
+
+_RAMP_NS = 200_000_000
+"""Longer than any ramp to rest that the shipped specs need [ns]."""
 
 _QUIET_S = 0.8
 """Nobody else on the command topic for so long: the place is free [s]."""
@@ -78,6 +81,7 @@ class SentinelNode(OptrNode[SentinelParams]):
         self._waiting: ActionChunk | None = None
         self._state_seen = self._action_seen = self._recorder_seen = 0
         self._recorder_known = False
+        self._step_ns = self._episode = -1
         self._action_ns = 0
         self._codes: Counter[str] = Counter()
         self._shown: tuple[Any, ...] = ()
@@ -87,6 +91,7 @@ class SentinelNode(OptrNode[SentinelParams]):
         self._verdicts = self.create_publisher(Verdict, "sentinel/verdict", EVENT_QOS)
         self._status = self.create_publisher(SentinelStatus, "sentinel/status", STATUS_QOS)
         self.hot.subscribe(JointState, spec.state.topic, STATE_QOS, self._on_state, quick=True)
+        self.hot.subscribe(StepResult, "step", EVENT_QOS, self._on_step)
         self.hot.subscribe(ActionChunkMsg, "action", EVENT_QOS, self._on_action, quick=True)
         if p.recorder_timeout_s:
             self.hot.subscribe(EpisodeStatus, "episode/status", STATUS_QOS, self._on_recorder)
@@ -104,13 +109,28 @@ class SentinelNode(OptrNode[SentinelParams]):
 
     def _on_state(self, msg: JointState) -> None:
         try:
-            self._state = self._reader.sample(msg)
+            sample = self._reader.sample(msg)
         except ActionError as err:
             self.get_logger().error(f"joint state not understood: {err}", throttle_duration_sec=1.0)
             return
+        before = self._state
+        if before is not None and sample.stamp_ns < before.stamp_ns and not self.guard.reset_announced:
+            back = (before.stamp_ns - sample.stamp_ns) * 1e-9
+            self.guard.inhibit(Code.CLOCK_BACKWARDS, f"a joint state is {back:.3f} s older than the one before it")
+            return
+        self.guard.release(Code.CLOCK_BACKWARDS)
+        self._state = sample
         self._state_seen = time.monotonic_ns()
         self.guard.release(Code.OBSERVATION_STALE)
         if self.params.lockstep and self._waiting is not None:
+            self._judge(self._waiting)
+
+    def _on_step(self, msg: StepResult) -> None:
+        self._step_ns = stamp_ns(msg.header.stamp)
+        if msg.episode != self._episode:
+            self._episode = msg.episode
+            self.guard.announce_reset()
+        if self._waiting is not None:
             self._judge(self._waiting)
 
     def _on_action(self, msg: ActionChunkMsg) -> None:
@@ -122,8 +142,9 @@ class SentinelNode(OptrNode[SentinelParams]):
     def _judge(self, chunk: ActionChunk) -> None:
         state = self._state
         if self.params.lockstep and chunk.operator_id == self.guard.authority:
-            # The joint state that the decision rests on may still be on its way: topics keep no order among them.
-            self._waiting = chunk if state is None or state.stamp_ns != chunk.observation_ns else None
+            # What the decision rests on may still be on its way here: topics keep no order among them.
+            there = state is not None and state.stamp_ns == chunk.observation_ns == self._step_ns
+            self._waiting = None if there else chunk
             if self._waiting is not None:
                 return
         now = self._now(state)
@@ -168,7 +189,9 @@ class SentinelNode(OptrNode[SentinelParams]):
         if self.params.lockstep:
             return state.stamp_ns
         since = time.monotonic_ns() - self._state_seen
-        return state.stamp_ns + min(since, self._state_period_ns)
+        # While it holds, time goes on long enough for the ramp to rest, also without measurements.
+        most = self._state_period_ns if self.guard.state is GuardState.READY else _RAMP_NS
+        return state.stamp_ns + min(since, most)
 
     def _send(self, command: Command | None) -> None:
         if command is not None and not self._company:
@@ -242,6 +265,11 @@ class SentinelNode(OptrNode[SentinelParams]):
                 self.guard.inhibit(Code.SECOND_SENTINEL, f"{count} publishers on {self._commands.topic_name}")
             else:
                 self.guard.release(Code.SECOND_SENTINEL)
+            sources = self.count_publishers(self.guard.spec.state.topic)
+            if sources > 1:
+                self.guard.inhibit(Code.SECOND_STATE_SOURCE, f"{sources} publishers on {self.guard.spec.state.topic}")
+            else:
+                self.guard.release(Code.SECOND_STATE_SOURCE)
             self._show()
         self.report(changes_only=True)
 

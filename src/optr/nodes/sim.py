@@ -202,15 +202,16 @@ class SimNode(OptrNode[SimParams]):
                 self._frame[i] = frame
                 due |= 1 << i
         if due:
-            cameras.request(now, due, self.sim.world.data, wait=self.lockstep)
+            sent = cameras.request(now, due, self.sim.world.data, wait=self.lockstep)
+            if not sent and self.lockstep:
+                raise ModelError("the camera process has died or hangs; lock-step does not go on without pictures")
 
     def _begin(self) -> None:
         """Publish the first observation of an episode."""
         self._frame = [-1] * len(self.spec.images)
         self._fresh = True
         self._began = (time.monotonic(), self.sim.world.time_ns)
-        if self.sim.task is not None or self.lockstep:
-            self._steps.publish(step_to_msg(self.sim.now))
+        self._steps.publish(step_to_msg(self.sim.now))
         self._publish(judge=False)
 
     # -- services ------------------------------------------------------------------------------------------------

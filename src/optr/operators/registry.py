@@ -26,9 +26,11 @@ def make_operator(name: str, spec: Spec, **options: Any) -> Operator:
     cls = load_plugin("operator", name)
     if not (isinstance(cls, type) and issubclass(cls, Operator)):
         raise PluginError(f"operator {name!r} is {cls!r}, which is no subclass of optr.operators.Operator")
-    options.setdefault("id", name)
     try:
-        return cls(spec, **options)
+        operator = cls(spec, **options)
+        if "id" not in options:
+            operator.id = name
+        return operator
     except OperatorError:
         raise
     except Exception as err:  # anybody's code, reported as theirs

@@ -148,7 +148,7 @@ class EpisodeRunner:
             started = self._call(self._start, request)
             if started.success:
                 break
-            if self._heard or time.monotonic() > deadline:
+            if self._heard or "nothing is heard" not in started.message or time.monotonic() > deadline:
                 raise EpisodeError(f"the recorder does not start: {started.message}")
             self._call(self._pause, SetBool.Request(data=False))
             self._call(self._reset, Reset.Request(seed=request.seed))

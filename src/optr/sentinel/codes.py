@@ -28,10 +28,11 @@ class Code(str, Enum):
     # states: why the arm is held although nobody proposed anything wrong
     NO_OBSERVATION = "NO_OBSERVATION"
     NO_ACTION = "NO_ACTION"
-    NO_AUTHORITY = "NO_AUTHORITY"
+    CLOCK_BACKWARDS = "CLOCK_BACKWARDS"
     STATE_OUT_OF_LIMITS = "STATE_OUT_OF_LIMITS"
     RECORDER_LOST = "RECORDER_LOST"
     SECOND_SENTINEL = "SECOND_SENTINEL"
+    SECOND_STATE_SOURCE = "SECOND_STATE_SOURCE"
     STOP_REQUESTED = "STOP_REQUESTED"
 
     def __str__(self) -> str:

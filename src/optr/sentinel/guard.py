@@ -11,8 +11,11 @@ from optr.errors import GuardError
 from optr.sentinel.codes import Code, GuardState, Outcome
 from optr.sentinel.motion import Motion, MotionLimiter
 from optr.sentinel.rules import ActionAge, Authority, Finding, ObservationAge, Rule, Shape, Situation, first_finding
-from optr.spec import ActionChunk, ColumnOrder, Command, JointSample, Spec
+from optr.spec import ActionChunk, ColumnOrder, Command, JointSample, Source, Spec
 from optr.spec.values import Vector
+
+_ANNOUNCED_STATES = 50
+"""Measurements for which the announcement of a reset holds: some of the time before may still be on their way."""
 
 _START_TOLERANCE = 0.05
 """How far outside its range [rad or m] a joint may stand for the guard to take over there."""
@@ -84,6 +87,7 @@ class Guard:
         self._motion: Motion | None = None
         self._due_ns = 0
         self._state_ns: int | None = None
+        self._announced = 0
         self._rows: ActionChunk | None = None
         self._inhibited: dict[Code, str] = {}
         self._stop: str | None = None
@@ -111,6 +115,11 @@ class Guard:
     def at_rest(self) -> bool:
         """Whether the last command stood still."""
         return self._motion is None or not self._motion.velocity.any()
+
+    @property
+    def reset_announced(self) -> bool:
+        """Whether the next step back in time is a reset that was announced."""
+        return self._announced > 0
 
     # -- requests ------------------------------------------------------------------------------------------------
 
@@ -149,6 +158,10 @@ class Guard:
             self._holding = Finding(Code.NO_ACTION, f"authority went to {operator_id or 'nobody'}")
         return previous
 
+    def announce_reset(self) -> None:
+        """The environment has said that it was reset: its time goes back, and the arm is where it is measured next."""
+        self._announced = _ANNOUNCED_STATES
+
     # -- the step ------------------------------------------------------------------------------------------------
 
     def step(
@@ -175,7 +188,8 @@ class Guard:
         finding = self.reason if self._stop is not None or self._inhibited else None
         finding = finding or first_finding(self.rules, Situation(now_ns, state, chunk, self.authority))
         if finding is None and chunk.abstains:
-            finding = Finding(Code.ABSTAINED, "the operator abstained")
+            failed = chunk.source is Source.FALLBACK
+            finding = Finding(Code.ABSTAINED, "the operator failed to decide" if failed else "the operator abstained")
         if finding is not None and finding.code is Code.WRONG_AUTHORITY:
             # Somebody else's proposal must not disturb the arm that the holder of the authority is moving.
             return None, self._refuse(chunk, finding)
@@ -215,8 +229,9 @@ class Guard:
                 return None
             k = min(int(at), last - 1) if last else 0
             row = rows.values[k] if not last else rows.values[k] + (at - k) * (rows.values[k + 1] - rows.values[k])
+            before = self._due_ns
             self._move(now_ns, row)
-            return self._command()
+            return self._command() if self._due_ns > before else None
         if at - last < self.settings.late_periods:
             return None
         self._rows = None
@@ -231,9 +246,19 @@ class Guard:
         if state is None:
             return False
         if self._state_ns is not None and state.stamp_ns < self._state_ns:
+            if not self.reset_announced:
+                # Nobody said that the environment was reset: an old measurement, another source, a clock set back.
+                # The commanded motion stays what it is, and ramps to rest.
+                back = (self._state_ns - state.stamp_ns) * 1e-9
+                self.inhibit(Code.CLOCK_BACKWARDS, f"a joint state is {back:.3f} s older than the one before it")
+                return self._motion is not None
             self._motion = None
             self._rows = None
             self._holding = Finding(Code.NO_ACTION, "the environment was reset; waiting for an action")
+            self._announced = 0
+        elif self._state_ns != state.stamp_ns:
+            self._announced = max(0, self._announced - 1)
+        self.release(Code.CLOCK_BACKWARDS)
         self._state_ns = state.stamp_ns
         if self._motion is not None:
             return True
