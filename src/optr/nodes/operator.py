@@ -89,10 +89,6 @@ class OperatorNode(OptrNode[OperatorParams]):
         if not self._buffer.wants(key):
             return
         stamp = stamp_ns(msg.header.stamp)
-        if key == STATE and stamp < self._decided_ns:
-            # Time went back in an environment without episodes.
-            self._buffer.forget_after(stamp)
-            self._begin(self._step.seed if self._step is not None else self.params.seed)
         try:
             self._buffer.put(key, stamp, msg, sent_ns)
         except ObservationError as err:

@@ -45,6 +45,7 @@ class MotionLimiter:
     def __init__(self, limits: JointLimits) -> None:
         self.limits = limits
         self._bounds: tuple[float, Vector, Vector] | None = None
+        self._aim: Vector | None = None
         columns = (limits.low, limits.high, limits.velocity, limits.acceleration, limits.step)
         self._joints = list(zip(*(c.tolist() for c in columns), strict=True))
 
@@ -61,13 +62,14 @@ class MotionLimiter:
         """
         free = self._unlimited(now, target, dt)
         if free is not None:
+            self._aim = target
             return Motion(target.copy(), free), []
         limits = self.limits
         codes: list[Code] = []
         inside = np.minimum(np.maximum(target, limits.low), limits.high)
         if np.abs(inside - target).max() > _SLACK:
             codes.append(Code.POSITION_LIMIT)
-        wanted = (inside - now.position) / dt
+        wanted = self._approach(now, inside, dt)
         largest = self._largest(dt)
         share = (np.abs(wanted) / largest).max()
         velocity = wanted
@@ -78,8 +80,9 @@ class MotionLimiter:
             codes.append(Code.STEP_LIMIT if by_step[worst] else Code.VELOCITY_LIMIT)
         velocity, more = self._accelerate(now, velocity, dt)
         codes += more
+        self._aim = inside
         if not codes or codes == [Code.POSITION_LIMIT]:
-            return Motion(inside, wanted), codes
+            return Motion(now.position + wanted * dt, wanted), codes
         return self._advance(now, velocity, dt), codes
 
     def _unlimited(self, now: Motion, target: Vector, dt: float) -> Vector | None:
@@ -106,8 +109,25 @@ class MotionLimiter:
             velocity.append(wanted)
         return np.array(velocity)
 
+    def _approach(self, now: Motion, target: Vector, dt: float) -> Vector:
+        """Velocity that catches up with a target without running past it.
+
+        It is the target's own velocity, and on top what can be braked within the distance to where the target was:
+        without that, joints that catch up would swing about the target for ever.
+        """
+        limits = self.limits
+        aim = self._aim if self._aim is not None else target
+        own = np.minimum(np.maximum((target - aim) / dt, -limits.velocity), limits.velocity)
+        behind = aim - now.position
+        half = limits.acceleration * dt / 2
+        most = np.sqrt(half**2 + 2 * limits.acceleration * np.abs(behind)) - half
+        rate = np.abs(behind) / dt
+        share = np.divide(rate, most, out=np.zeros_like(rate), where=most > 0.0).max()
+        return np.asarray(own + behind / dt / max(1.0, float(share)))
+
     def rest(self, now: Motion, dt: float) -> Motion:
         """One step on the shortest ramp to standing still, joints in step with one another."""
+        self._aim = None
         if not now.velocity.any():
             return now
         velocity, _ = self._accelerate(now, np.zeros_like(now.velocity), dt)

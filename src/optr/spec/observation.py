@@ -72,10 +72,6 @@ class ObservationBuffer:
             raise ObservationError(f"{key}: holds a value that is not finite: {value}")
         self._latest[key] = (stamp, value, sent_ns)
 
-    def forget_after(self, stamp: int) -> None:
-        """Forget what is newer than a time [ns]: time has gone back to it, as after a reset of the environment."""
-        self._latest = {k: v for k, v in self._latest.items() if v[0] <= stamp}
-
     def forget_sent_before(self, sent_ns: int) -> None:
         """Forget what was sent before a time [ns, wall clock]: before the episode began."""
         self._latest = {k: v for k, v in self._latest.items() if v[2] >= sent_ns}
