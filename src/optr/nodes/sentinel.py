@@ -114,9 +114,11 @@ class SentinelNode(OptrNode[SentinelParams]):
             self.get_logger().error(f"joint state not understood: {err}", throttle_duration_sec=1.0)
             return
         before = self._state
-        if before is not None and sample.stamp_ns < before.stamp_ns and not self.guard.reset_announced:
-            back = (before.stamp_ns - sample.stamp_ns) * 1e-9
-            self.guard.inhibit(Code.CLOCK_BACKWARDS, f"a joint state is {back:.3f} s older than the one before it")
+        back = before is not None and sample.stamp_ns < before.stamp_ns and not self.guard.reset_announced
+        # In lock-step the announcement may come after the one measurement that it is about; both are waited for.
+        if back and before is not None and not self.params.lockstep:
+            by = (before.stamp_ns - sample.stamp_ns) * 1e-9
+            self.guard.inhibit(Code.CLOCK_BACKWARDS, f"a joint state is {by:.3f} s older than the one before it")
             return
         self.guard.release(Code.CLOCK_BACKWARDS)
         self._state = sample
