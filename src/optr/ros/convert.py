@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from builtin_interfaces.msg import Duration, Time
+from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import JointState
 
@@ -27,11 +27,6 @@ _SECOND = 1_000_000_000
 def time_to_msg(ns: int) -> Time:
     """Nanoseconds to `builtin_interfaces/Time`; back by `optr.spec.stamp_ns`."""
     return Time(sec=ns // _SECOND, nanosec=ns % _SECOND)
-
-
-def duration_to_msg(ns: int) -> Duration:
-    """Nanoseconds to `builtin_interfaces/Duration`."""
-    return Duration(sec=ns // _SECOND, nanosec=ns % _SECOND)
 
 
 def floats(values: npt.NDArray[np.float64]) -> array[float]:

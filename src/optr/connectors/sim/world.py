@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import mujoco
@@ -183,10 +182,6 @@ class World:
             self.data.mocap_quat[self._mocap[body]] = [w, x, y, z]
         else:
             raise ModelError(f"no object {body!r} in the scene; it has: {', '.join(self.objects) or 'none'}")
-
-    def snapshot(self) -> Mapping[str, Vector]:
-        """What a renderer needs to draw the present state."""
-        return {"qpos": self.data.qpos, "mocap_pos": self.data.mocap_pos, "mocap_quat": self.data.mocap_quat}
 
 
 def _free_joints(model: mujoco.MjModel) -> list[tuple[int, int]]:
