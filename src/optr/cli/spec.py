@@ -23,7 +23,7 @@ def check(name: str, scene: Path | None) -> int:
     loaded.limits  # noqa: B018  # raises if one is missing
     lines = [f"{loaded.name}: {len(loaded.action.names)} joints, {len(loaded.observations)} observed features"]
     if scene is not None or loaded.scene or loaded.mjcf or loaded.urdf:
-        from optr.connectors.sim.model import compile_model, model_path
+        from optr.model import compile_model, model_path
 
         model = compile_model(loaded, scene)
         lines.append(f"fits {model_path(loaded, scene)} ({model.nbody} bodies, {model.nu} actuators)")

@@ -14,6 +14,8 @@ class Code(str, Enum):
     STEP_LIMIT = "STEP_LIMIT"
     ACCELERATION_LIMIT = "ACCELERATION_LIMIT"
     BRAKING_DISTANCE = "BRAKING_DISTANCE"
+    JERK_LIMIT = "JERK_LIMIT"
+    CATCHING_UP = "CATCHING_UP"
     # refusals: the proposal is not sent, the arm ramps to rest
     WRONG_AUTHORITY = "WRONG_AUTHORITY"
     WRONG_NAMES = "WRONG_NAMES"
@@ -24,16 +26,56 @@ class Code(str, Enum):
     OBSERVATION_AHEAD = "OBSERVATION_AHEAD"
     ACTION_STALE = "ACTION_STALE"
     ACTION_AHEAD = "ACTION_AHEAD"
+    TOO_MANY_ROWS = "TOO_MANY_ROWS"
+    SEQUENCE_REPLAYED = "SEQUENCE_REPLAYED"
+    SEQUENCE_GAP = "SEQUENCE_GAP"
+    WORKSPACE = "WORKSPACE"
+    KEEP_OUT = "KEEP_OUT"
+    SELF_COLLISION = "SELF_COLLISION"
+    WORLD_COLLISION = "WORLD_COLLISION"
     ABSTAINED = "ABSTAINED"
     # states: why the arm is held although nobody proposed anything wrong
     NO_OBSERVATION = "NO_OBSERVATION"
     NO_ACTION = "NO_ACTION"
     CLOCK_BACKWARDS = "CLOCK_BACKWARDS"
     STATE_OUT_OF_LIMITS = "STATE_OUT_OF_LIMITS"
+    OBSERVATION_GAP = "OBSERVATION_GAP"
+    FROZEN_SENSOR = "FROZEN_SENSOR"
+    FROZEN_IMAGE = "FROZEN_IMAGE"
+    CONSTANT_IMAGE = "CONSTANT_IMAGE"
+    EFFORT_LIMIT = "EFFORT_LIMIT"
+    CURRENT_LIMIT = "CURRENT_LIMIT"
+    TEMPERATURE_LIMIT = "TEMPERATURE_LIMIT"
+    VOLTAGE_LIMIT = "VOLTAGE_LIMIT"
+    TOO_MANY_INTERVENTIONS = "TOO_MANY_INTERVENTIONS"
+    PRECONDITION = "PRECONDITION"
+    POSTCONDITION = "POSTCONDITION"
+    RECOVERING = "RECOVERING"
     RECORDER_LOST = "RECORDER_LOST"
     SECOND_SENTINEL = "SECOND_SENTINEL"
     SECOND_STATE_SOURCE = "SECOND_STATE_SOURCE"
+    UNKNOWN_PROPOSER = "UNKNOWN_PROPOSER"
+    DEADMAN_RELEASED = "DEADMAN_RELEASED"
+    STOPPED_BEFORE = "STOPPED_BEFORE"
     STOP_REQUESTED = "STOP_REQUESTED"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class Response(str, Enum):
+    """What is done when a rule has something to say.
+
+    ALLOW tells and does nothing else; LIMIT sends the proposal nearer or slower; REFUSE does not send it, and the arm
+    ramps to rest unless a better one comes; HOLD ramps to rest and stays there until the reason has been gone for a
+    while; STOP ramps to rest and latches until somebody re-arms.
+    """
+
+    ALLOW = "allow"
+    LIMIT = "limit"
+    REFUSE = "refuse"
+    HOLD = "hold"
+    STOP = "stop"
 
     def __str__(self) -> str:
         return self.value

@@ -9,7 +9,7 @@ from typing import Any
 import mujoco
 import yaml
 
-from optr.connectors.sim.model import actuators_of, is_position_servo, names_of, read_model
+from optr.model import actuators_of, is_position_servo, names_of, read_model
 from optr.errors import ModelError
 
 _UNITS = {int(mujoco.mjtJoint.mjJNT_HINGE): "rad", int(mujoco.mjtJoint.mjJNT_SLIDE): "m"}
