@@ -21,7 +21,7 @@ from optr.ros.convert import (
     time_to_msg,
     verdict_to_msg,
 )
-from optr.sentinel import Code, Judgement, Outcome
+from optr.sentinel import Code, Finding, Judgement, Outcome
 from optr.spec import ActionChunk, Command, JointSample, Source, stamp_ns
 
 NAMES = ("shoulder", "b", "wrist_roll_")
@@ -109,7 +109,10 @@ def test_steps_and_poses_round_trip():
 
 def test_verdicts_say_all():
     chunk = ActionChunk("me", 7, NAMES, np.ones((1, 3)), T, T, 1)
-    judged = Judgement(chunk, Outcome.LIMITED, (Code.STEP_LIMIT,), "why", np.ones(3), np.zeros(3))
+    judged = Judgement(
+        chunk, Outcome.LIMITED, (Finding(Code.STEP_LIMIT, "why", "b", 0.2, 0.1),), "why", np.ones(3), np.zeros(3)
+    )
     msg = verdict_to_msg(judged, T, NAMES)
     assert (msg.operator_id, msg.sequence, msg.outcome, list(msg.codes)) == ("me", 7, 1, ["STEP_LIMIT"])
+    assert (list(msg.subjects), list(msg.values), list(msg.limits)) == (["b"], [0.2], [0.1])
     assert (list(msg.proposed), list(msg.commanded), list(msg.names)) == ([1.0] * 3, [0.0] * 3, list(NAMES))

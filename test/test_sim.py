@@ -12,10 +12,10 @@ import pytest
 
 from optr.connectors.sim import Simulation, World
 from optr.connectors.sim.describe import describe_model
-from optr.model import compile_model
 from optr.connectors.sim.tasks import make_task, task_names
 from optr.connectors.sim.world import START_NS
 from optr.errors import ModelError, SpecError, UnknownNameError
+from optr.model import compile_model
 from optr.operators import OperatorHost, make_operator
 from optr.sentinel import Guard
 from optr.spec import Observation, load_spec

@@ -7,7 +7,13 @@ from typing import Any
 
 from optr.errors import PluginError, UnknownNameError
 
-GROUPS = {"operator": "optr.operators", "task": "optr.tasks"}
+GROUPS = {
+    "operator": "optr.operators",
+    "task": "optr.tasks",
+    "rule": "optr.rules",
+    "condition": "optr.conditions",
+    "recovery": "optr.recoveries",
+}
 """What can be extended, and the entry point group that does it."""
 
 

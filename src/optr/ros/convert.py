@@ -168,7 +168,10 @@ def verdict_to_msg(judgement: Judgement, now_ns: int, names: tuple[str, ...]) ->
         operator_id=chunk.operator_id,
         sequence=chunk.sequence,
         outcome=int(judgement.outcome),
-        codes=[str(c) for c in judgement.codes],
+        codes=[str(f.code) for f in judgement.findings],
+        subjects=[f.subject for f in judgement.findings],
+        values=array("d", [f.value for f in judgement.findings]),
+        limits=array("d", [f.limit for f in judgement.findings]),
         text=judgement.text,
         names=list(names),
     )

@@ -1,20 +1,28 @@
 """The guard between every operator and every actuator."""
 
-from optr.sentinel.codes import Code, GuardState, Outcome
-from optr.sentinel.guard import Guard, GuardSettings, Judgement
+from optr.sentinel.codes import Code, GuardState, Outcome, Response
+from optr.sentinel.config import SentinelConfig, load_config
+from optr.sentinel.guard import Guard
 from optr.sentinel.motion import Motion, MotionLimiter
-from optr.sentinel.rules import Finding, Rule, Situation
+from optr.sentinel.rule import Finding, Judgement, PathRule, ProposalRule, Rule, Seen, Situation, WatchRule, setting
 
 __all__ = [
     "Code",
     "Finding",
     "Guard",
-    "GuardSettings",
     "GuardState",
     "Judgement",
     "Motion",
     "MotionLimiter",
     "Outcome",
+    "PathRule",
+    "ProposalRule",
+    "Response",
     "Rule",
+    "Seen",
+    "SentinelConfig",
     "Situation",
+    "WatchRule",
+    "load_config",
+    "setting",
 ]

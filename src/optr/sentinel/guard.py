@@ -3,62 +3,38 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from optr.errors import GuardError
-from optr.sentinel.codes import Code, GuardState, Outcome
+from optr.sentinel.codes import Code, GuardState, Outcome, Response
+from optr.sentinel.config import SentinelConfig, load_config
 from optr.sentinel.motion import Motion, MotionLimiter
-from optr.sentinel.rules import ActionAge, Authority, Finding, ObservationAge, Rule, Shape, Situation, first_finding
+from optr.sentinel.rule import Finding, Judgement, PathRule, ProposalRule, Rule, Seen, Situation, WatchRule
+from optr.sentinel.rules.limits import LimitRule
 from optr.spec import ActionChunk, ColumnOrder, Command, JointSample, Source, Spec
 from optr.spec.values import Vector
 
 _ANNOUNCED_STATES = 50
 """Measurements for which the announcement of a reset holds: some of the time before may still be on their way."""
 
-_START_TOLERANCE = 0.05
-"""How far outside its range [rad or m] a joint may stand for the guard to take over there."""
+_CLOCK_TOLERANCE_NS = 20_000_000
+"""A proposal is due now if it is due at most so much later [ns]."""
+
+_CAUGHT_UP = 0.01
+"""So near to what is proposed, a slow approach is over [rad or m]."""
 
 
 @dataclass(frozen=True)
-class GuardSettings:
-    """Times of the guard [s].
+class _Cause:
+    """Why the arm is held, and when that was last so."""
 
-    Attributes:
-        max_observation_age: Decisions on older observations are refused.
-        max_action_age: Actions that were due longer ago are refused.
-        max_action_ahead: Actions that are due later than this are refused.
-        clock_tolerance: A stamp may lie this far ahead of the clock.
-        late_periods: Periods after the last row without a successor before the arm is ramped to rest.
-    """
-
-    max_observation_age: float = 0.1
-    max_action_age: float = 0.1
-    max_action_ahead: float = 1.0
-    clock_tolerance: float = 0.02
-    late_periods: float = 3.0
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What the guard made of one proposal.
-
-    Attributes:
-        chunk: The proposal.
-        outcome: What became of it.
-        codes: Every rule that had something to say.
-        text: The same for people.
-        proposed: First row in the order of the action vector, shape (n,), or None if it could not be read.
-        commanded: What is sent instead, shape (n,), or None if nothing can be.
-    """
-
-    chunk: ActionChunk
-    outcome: Outcome
-    codes: tuple[Code, ...]
-    text: str
-    proposed: Vector | None
-    commanded: Vector | None
+    finding: Finding
+    seen_ns: int
 
 
 class Guard:
@@ -66,32 +42,65 @@ class Guard:
 
     Call `step` for every proposal that arrives, and at the command rate in between. Holds by ramping to rest inside
     the acceleration limits; a stop latches until `rearm`.
+
+    Attributes:
+        spec: The robot.
+        config: The rules as configured.
+        authority: Id of the operator whose proposals pass; empty: nobody's.
+        order: Order of the action vector.
+        counts: Proposals since it was made, by outcome.
+        seen: Newest messages of observed features, see `see`.
+        notices: What rules that are only told about (`allow`) have to say now, by rule.
     """
 
-    def __init__(self, spec: Spec, settings: GuardSettings | None = None, authority: str = "") -> None:
-        settings = settings or GuardSettings()
+    def __init__(self, spec: Spec, config: SentinelConfig | None = None, authority: str = "") -> None:
+        """Make a guard.
+
+        Args:
+            spec: The robot.
+            config: The rules; None: what ships, as changed by the spec.
+            authority: Id of the operator whose proposals pass at first.
+
+        Raises:
+            OptrError: If the spec lacks limits, or settings of rules do not fit it.
+        """
+        config = config if config is not None else load_config(spec)
         self.spec = spec
-        self.settings = settings
+        self.config = config
         self.authority = authority
         self.order = ColumnOrder(spec.action.names)
         self.counts: Counter[Outcome] = Counter()
-        self.rules: list[Rule] = [
-            Authority(),
-            Shape(self.order),
-            ObservationAge(_ns(settings.max_observation_age), _ns(settings.clock_tolerance)),
-            ActionAge(_ns(settings.max_action_age), _ns(settings.max_action_ahead)),
-        ]
-        self._limiter = MotionLimiter(spec.limits)
-        self._silence_ns = round((settings.late_periods + 1) * spec.period_ns)
+        self.seen: dict[str, Seen] = {}
+        self.notices: dict[str, Finding] = {}
+        self._limiter = MotionLimiter(config.limits(spec))
+        self._take(config.make(spec))
+        self._silence_ns = round((config.timing.late_periods + 1) * spec.period_ns)
+        self._clear_ns = _ns(config.timing.clear_time)
         self._now_ns = self._credit_ns = 0
         self._motion: Motion | None = None
         self._due_ns = 0
         self._state_ns: int | None = None
         self._announced = 0
         self._rows: ActionChunk | None = None
-        self._inhibited: dict[Code, str] = {}
-        self._stop: str | None = None
+        self._engaging = False
+        self._inhibited: dict[str, Finding] = {}
+        self._causes: dict[str, _Cause] = {}
+        self._watching: dict[str, Finding] = {}
+        self._stop: Finding | None = None
         self._holding: Finding | None = Finding(Code.NO_OBSERVATION, "no joint state yet")
+
+    def _take(self, active: list[Any]) -> None:
+        self.rules: tuple[Rule, ...] = tuple(a.rule for a in active)
+        self.responses: Mapping[str, Response] = {a.rule.name: a.response for a in active}
+        awake = [(a.rule, a.response) for a in active if not a.rule.idle]
+        self._gates = [(r, do) for r, do in awake if isinstance(r, ProposalRule)]
+        self._watches = [(r, do) for r, do in awake if isinstance(r, WatchRule)]
+        self._paths = [(r, do) for r, do in awake if isinstance(r, PathRule)]
+        self._strict = {
+            c: (r.name, do) for r, do in awake if isinstance(r, LimitRule) and do is not Response.LIMIT for c in r.codes
+        }
+        self._told = [r for r, _ in awake if type(r).judged is not Rule.judged]
+        self.features = tuple(dict.fromkeys(k for r, _ in awake for k in r.features()))
 
     # -- state ---------------------------------------------------------------------------------------------------
 
@@ -100,21 +109,33 @@ class Guard:
         """READY, HOLDING or STOPPED."""
         if self._stop is not None:
             return GuardState.STOPPED
-        return GuardState.HOLDING if self._inhibited or self._holding else GuardState.READY
+        return GuardState.HOLDING if self._inhibited or self._causes or self._holding else GuardState.READY
 
     @property
     def reason(self) -> Finding | None:
         """Why it is not READY."""
+        return self._blocked or self._holding
+
+    @property
+    def _blocked(self) -> Finding | None:
+        """Why no proposal can pass now."""
         if self._stop is not None:
-            return Finding(Code.STOP_REQUESTED, self._stop)
-        for code, text in self._inhibited.items():
-            return Finding(code, text)
-        return self._holding
+            return self._stop
+        for finding in self._inhibited.values():
+            return finding
+        for cause in self._causes.values():
+            return cause.finding
+        return None
 
     @property
     def at_rest(self) -> bool:
         """Whether the last command stood still."""
         return self._motion is None or not self._motion.velocity.any()
+
+    @property
+    def position(self) -> Vector | None:
+        """Last commanded position [rad or m], shape (n,); None before the first measurement."""
+        return self._motion.position if self._motion is not None else None
 
     @property
     def reset_announced(self) -> bool:
@@ -123,9 +144,13 @@ class Guard:
 
     # -- requests ------------------------------------------------------------------------------------------------
 
-    def stop(self, why: str) -> None:
+    def stop(self, why: str, code: str = Code.STOP_REQUESTED) -> None:
         """Ramp to rest and stay there until `rearm`."""
-        self._stop = why
+        self._latch(Finding(code, why))
+
+    def _latch(self, finding: Finding) -> None:
+        if self._stop is None:
+            self._stop = finding
         self._rows = None
 
     def rearm(self) -> None:
@@ -136,22 +161,26 @@ class Guard:
         """
         if self._stop is None:
             raise GuardError("no stop is latched")
-        if self._inhibited:
-            code, text = next(iter(self._inhibited.items()))
-            raise GuardError(f"{code} persists: {text}")
+        for finding in (*self._inhibited.values(), *self._watching.values()):
+            raise GuardError(f"{finding.code} persists: {finding.text}")
         self._stop = None
+        self._causes.clear()
         self._holding = Finding(Code.NO_ACTION, "re-armed; waiting for an action")
 
-    def inhibit(self, code: Code, text: str) -> None:
+    def inhibit(self, code: str, text: str) -> None:
         """Hold for a reason seen from outside (a lost heartbeat, a dead sensor) until `release`."""
-        self._inhibited[code] = text
+        self._inhibited[code] = Finding(code, text)
 
-    def release(self, code: Code) -> None:
+    def release(self, code: str) -> None:
         """The outside reason is gone."""
         self._inhibited.pop(code, None)
 
     def set_authority(self, operator_id: str) -> str:
-        """Let another operator's proposals through, or nobody's if empty; answers the previous one."""
+        """Let another operator's proposals through, or nobody's if empty; answers the previous one.
+
+        What the arm is doing ends in a ramp to rest, from which the other takes over: velocity and acceleration stay
+        inside their limits all the way.
+        """
         previous, self.authority = self.authority, operator_id
         if previous != operator_id:
             self._rows = None
@@ -161,6 +190,10 @@ class Guard:
     def announce_reset(self) -> None:
         """The environment has said that it was reset: its time goes back, and the arm is where it is measured next."""
         self._announced = _ANNOUNCED_STATES
+
+    def see(self, key: str, stamp_ns: int, value: npt.NDArray[Any]) -> None:
+        """Take note of an observed feature (beside the joint states) that a rule asked for, see `features`."""
+        self.seen[key] = Seen(stamp_ns, value)
 
     # -- the step ------------------------------------------------------------------------------------------------
 
@@ -178,68 +211,214 @@ class Guard:
             The command to send, or None if nothing is due; and the judgement of the proposal, None without one.
         """
         if not self._follow(state):
-            return None, self._refuse(chunk, self.reason) if chunk is not None else None
+            return None, self._refuse(now_ns, chunk, [self.reason]) if chunk is not None else None
         assert state is not None
         assert self._motion is not None
         self._credit_ns = min(self._credit_ns + max(0, now_ns - self._now_ns), self._silence_ns)
         self._now_ns = max(self._now_ns, now_ns)
+        at = Situation(now_ns, state, self.authority, chunk, self._motion.position, self._motion.velocity, self.seen)
+        self._watch(at)
         if chunk is None:
-            return self._carry_on(now_ns), None
-        finding = self.reason if self._stop is not None or self._inhibited else None
-        finding = finding or first_finding(self.rules, Situation(now_ns, state, chunk, self.authority))
+            return self._carry_on(at), None
+        finding, disturbs, told = self._gate(at)
+        if finding is not None and not disturbs:
+            return None, self._refuse(now_ns, chunk, [finding, *told])
+        finding = self._blocked or finding
         if finding is None and chunk.abstains:
             failed = chunk.source is Source.FALLBACK
             finding = Finding(Code.ABSTAINED, "the operator failed to decide" if failed else "the operator abstained")
-        if finding is not None and finding.code is Code.WRONG_AUTHORITY:
-            # Somebody else's proposal must not disturb the arm that the holder of the authority is moving.
-            return None, self._refuse(chunk, finding)
         due_ns = self._due(now_ns, chunk)
         if finding is not None:
             self._rows = None
             self._holding = finding
             command = self._hold(due_ns)
-            return command, self._refuse(chunk, finding)
-        return self._accept(now_ns, due_ns, chunk)
+            return command, self._refuse(now_ns, chunk, [finding, *told])
+        return self._accept(at, due_ns, chunk, told)
 
-    def _accept(self, now_ns: int, due_ns: int, chunk: ActionChunk) -> tuple[Command | None, Judgement]:
+    def _gate(self, at: Situation) -> tuple[Finding | None, bool, list[Finding]]:
+        """What speaks against the proposal, whether it ends what the arm does, and what is only told."""
+        told: list[Finding] = []
+        for rule, response in self._gates:
+            finding = rule.check(at)
+            if finding is None:
+                continue
+            if response is Response.ALLOW:
+                told.append(finding)
+                continue
+            self._respond(rule.name, response, finding)
+            return finding, rule.disturbs or response is not Response.REFUSE, told
+        return None, True, told
+
+    def _respond(self, name: str, response: Response, finding: Finding) -> None:
+        if response is Response.HOLD:
+            self._causes[name] = _Cause(finding, self._now_ns)
+        elif response is Response.STOP:
+            self._latch(finding)
+
+    def _watch(self, at: Situation) -> None:
+        """Ask the rules about the arm itself."""
+        for rule, response in self._watches:
+            finding = rule.check(at)
+            if finding is None:
+                self.notices.pop(rule.name, None)
+                self._watching.pop(rule.name, None)
+            elif response is Response.ALLOW:
+                self.notices[rule.name] = finding
+            else:
+                self._watching[rule.name] = finding
+                self._respond(rule.name, response, finding)
+        if self._causes:
+            gone = [n for n, c in self._causes.items() if self._now_ns - c.seen_ns >= self._clear_ns]
+            for name in gone:
+                del self._causes[name]
+                self._holding = self._holding or Finding(Code.NO_ACTION, "waiting for an action")
+
+    def _accept(
+        self, at: Situation, due_ns: int, chunk: ActionChunk, told: list[Finding]
+    ) -> tuple[Command | None, Judgement]:
+        assert self._motion is not None
         index = self.order.index(chunk.names)
         values = chunk.values if index is None else chunk.values[:, index]
-        self._rows = chunk if index is None else _reordered(chunk, self.order.names, values)
-        self._holding = None
-        if due_ns < chunk.start_ns:
-            return self._hold(now_ns), self._judge(chunk, Outcome.ALLOWED, (), "due later", values[0])
-        before = self._due_ns
-        codes = self._move(due_ns, values[0])
-        outcome = Outcome.LIMITED if codes else Outcome.ALLOWED
-        text = self._explain(codes, values[0]) if codes else ""
-        return self._command() if self._due_ns > before else None, self._judge(
-            chunk, outcome, tuple(codes), text, values[0]
-        )
+        chunk_here = chunk if index is None else replace(chunk, names=self.order.names, values=values)
+        later = due_ns < chunk.start_ns
+        target = values[0] if later or len(values) == 1 else _row_at(chunk_here, due_ns)
+        before = self._motion, self._due_ns, self._credit_ns
+        engaging = self._engaging or self._far(target)
+        dt = 0.0 if later else self._spend(due_ns)
+        found: list[Finding] = []
+        moved = self._motion
+        if dt > 0.0:
+            moved, found = self._limiter.toward(moved, target, dt, self._share if engaging else 1.0)
+        elif not later:
+            found = [Finding(Code.VELOCITY_LIMIT, "no time has passed since the last command", "", 0.0, 0.0)]
+        against = self._strictly(found) or self._look_ahead(at, moved, chunk_here, max(due_ns, chunk.start_ns), told)
+        if against is not None:
+            self._motion, self._due_ns, self._credit_ns = before
+            self._rows = None
+            self._holding = against
+            return self._hold(due_ns), self._refuse(at.now_ns, chunk, [against, *told])
+        self._rows, self._holding = chunk_here, None
+        if later:
+            self._engaging = engaging
+            return self._hold(at.now_ns), self._judge(at.now_ns, chunk, Outcome.ALLOWED, told, values[0], "due later")
+        self._motion = moved
+        self._engaging = engaging and float(np.abs(target - moved.position).max()) > _CAUGHT_UP
+        outcome = Outcome.LIMITED if found else Outcome.ALLOWED
+        text = self._explain(found, target) if found else ""
+        judgement = self._judge(at.now_ns, chunk, outcome, [*found, *told], values[0], text)
+        return self._command() if dt > 0.0 else None, judgement
 
-    def _carry_on(self, now_ns: int) -> Command | None:
-        if self._rows is None or self._stop is not None or self._inhibited:
+    def _carry_on(self, at: Situation) -> Command | None:
+        now_ns = at.now_ns
+        if self._rows is None or self._blocked is not None:
             return self._hold(now_ns) if now_ns > self._due_ns else None
         rows = self._rows
-        at = (now_ns - rows.start_ns) / rows.period_ns
-        if at < 0:
+        since = (now_ns - rows.start_ns) / rows.period_ns
+        if since < 0:
             return self._hold(now_ns) if now_ns > self._due_ns else None
         last = len(rows.values) - 1
-        if at <= last:
-            if now_ns <= self._due_ns:
-                return None
-            k = min(int(at), last - 1) if last else 0
-            row = rows.values[k] if not last else rows.values[k] + (at - k) * (rows.values[k + 1] - rows.values[k])
-            before = self._due_ns
-            self._move(now_ns, row)
-            return self._command() if self._due_ns > before else None
-        if at - last < self.settings.late_periods:
+        if since <= last:
+            return self._play(at, rows) if now_ns > self._due_ns else None
+        if since - last < self.config.timing.late_periods:
             return None
         self._rows = None
         late = (now_ns - rows.start_ns) * 1e-9
         self._holding = Finding(Code.NO_ACTION, f"no action from {rows.operator_id!r} for {late:.3f} s")
         return self._hold(now_ns)
 
+    def _play(self, at: Situation, rows: ActionChunk) -> Command | None:
+        """The next command of a chunk that was let through."""
+        assert self._motion is not None
+        before = self._motion, self._due_ns, self._credit_ns
+        dt = self._spend(at.now_ns)
+        if dt <= 0.0:
+            return None
+        target = _row_at(rows, at.now_ns)
+        moved, found = self._limiter.toward(self._motion, target, dt, self._share if self._engaging else 1.0)
+        against = self._strictly(found) or self._look_ahead(at, moved, None, 0, [])
+        if against is not None:
+            self._motion, self._due_ns, self._credit_ns = before
+            self._rows = None
+            self._holding = against
+            return self._hold(at.now_ns)
+        self._motion = moved
+        self._engaging = self._engaging and float(np.abs(target - moved.position).max()) > _CAUGHT_UP
+        return self._command()
+
+    # -- looking ahead -------------------------------------------------------------------------------------------
+
+    def _strictly(self, found: list[Finding]) -> Finding | None:
+        """What a limit that is configured not to limit has to say."""
+        for finding in found if self._strict else ():
+            if finding.code in self._strict:
+                self._respond(*self._strict[finding.code], finding)
+                return finding
+        return None
+
+    def _look_ahead(
+        self, at: Situation, moved: Motion, chunk: ActionChunk | None, due_ns: int, told: list[Finding]
+    ) -> Finding | None:
+        """What rules about the way have against going on like this, and on to rest.
+
+        Looked at are the next command with the ramp to rest from there (so that there always is a way to stop), and,
+        for a proposal, all its rows with the ramp to rest from the last.
+        """
+        if not self._paths:
+            return None
+        assert self._motion is not None
+        ways = [np.array([self._motion.position, moved.position, self._limiter.brake_end(moved)])]
+        if chunk is not None:
+            rest = self._rest_of(moved, chunk, due_ns)
+            if rest is not None:
+                ways.append(rest)
+        for rule, response in self._paths:
+            for way in ways:
+                finding = rule.check(at, way)
+                if finding is None:
+                    continue
+                if response is Response.ALLOW:
+                    told.append(finding)
+                    break
+                self._respond(rule.name, response, finding)
+                return finding
+        return None
+
+    def _rest_of(self, moved: Motion, chunk: ActionChunk, due_ns: int) -> Vector | None:
+        """Where a chunk leads after the command `moved`, as limited, and on to rest; shape (m, n)."""
+        done = (due_ns - chunk.start_ns) / chunk.period_ns
+        if due_ns <= chunk.start_ns and self._due_ns < chunk.start_ns:
+            done = -1.0  # the first row is still to come
+        first = int(np.floor(done + 1e-6)) + 1
+        rows = chunk.values[first:]
+        if not len(rows):
+            return None
+        period = chunk.period_ns * 1e-9
+        times = [max((first - done) * period, 1e-3) if first else period] + [period] * (len(rows) - 1)
+        if not self._engaging and self._limiter.passes(moved, rows, times):
+            last = rows[-1]
+            before = rows[-2] if len(rows) > 1 else moved.position
+            end = Motion(last, (last - before) / times[-1], np.zeros_like(last))
+            return np.vstack([moved.position, rows, self._limiter.brake_end(end)])
+        way, share = [moved.position], self._share if self._engaging else 1.0
+        for row, dt in zip(rows, times, strict=True):
+            moved, _ = self._limiter.toward(moved, row, dt, share)
+            way.append(moved.position)
+        return np.array([*way, self._limiter.brake_end(moved)])
+
     # -- pieces --------------------------------------------------------------------------------------------------
+
+    @property
+    def _share(self) -> float:
+        return self.config.timing.engage_share
+
+    def _far(self, target: Vector) -> bool:
+        """Whether an operator that begins does so far from where the arm is commanded to be."""
+        assert self._motion is not None
+        if self._rows is not None or self._motion.velocity.any():
+            return False
+        limits = self._limiter.limits
+        inside = np.minimum(np.maximum(target, limits.low), limits.high)
+        return float(np.abs(inside - self._motion.position).max()) > self.config.timing.engage_distance
 
     def _follow(self, state: JointSample | None) -> bool:
         """Take note of the measured state; False while there is nothing to start from."""
@@ -252,25 +431,41 @@ class Guard:
                 back = (self._state_ns - state.stamp_ns) * 1e-9
                 self.inhibit(Code.CLOCK_BACKWARDS, f"a joint state is {back:.3f} s older than the one before it")
                 return self._motion is not None
-            self._motion = None
-            self._rows = None
-            self._holding = Finding(Code.NO_ACTION, "the environment was reset; waiting for an action")
-            self._announced = 0
+            self._begin_anew()
         elif self._state_ns != state.stamp_ns:
             self._announced = max(0, self._announced - 1)
         self.release(Code.CLOCK_BACKWARDS)
         self._state_ns = state.stamp_ns
         if self._motion is not None:
             return True
+        return self._take_over(state)
+
+    def _begin_anew(self) -> None:
+        self._motion = None
+        self._rows = None
+        self._engaging = False
+        self._announced = 0
+        self._causes.clear()
+        self._watching.clear()
+        self.notices.clear()
+        self.seen.clear()
+        for rule in self.rules:
+            rule.reset()
+        self._holding = Finding(Code.NO_ACTION, "the environment was reset; waiting for an action")
+
+    def _take_over(self, state: JointSample) -> bool:
         limits = self._limiter.limits
         inside = np.clip(state.position, limits.low, limits.high)
         off = np.abs(inside - state.position)
-        if not np.isfinite(state.position).all() or off.max() > _START_TOLERANCE:
+        if not np.isfinite(state.position).all() or off.max() > self.config.timing.start_tolerance:
             k = int(np.argmax(np.where(np.isfinite(off), off, np.inf)))
             self._holding = Finding(
                 Code.STATE_OUT_OF_LIMITS,
                 f"{limits.names[k]} stands at {state.position[k]:.3f}, outside [{limits.low[k]:.3f}, "
                 f"{limits.high[k]:.3f}]; bring it back by hand or mend the calibration",
+                limits.names[k],
+                float(state.position[k]),
+                float(limits.low[k] if state.position[k] < limits.low[k] else limits.high[k]),
             )
             return False
         self._motion = Motion.at_rest(inside)
@@ -283,14 +478,14 @@ class Guard:
     def _due(self, now_ns: int, chunk: ActionChunk) -> int:
         """When the command that answers `chunk` is due: its own start, unless commands went out since."""
         start = chunk.start_ns
-        if start > now_ns + _ns(self.settings.clock_tolerance):
+        if start > now_ns + _CLOCK_TOLERANCE_NS:
             return now_ns
         return start if start > self._due_ns else max(now_ns, self._due_ns)
 
     def _spend(self, due_ns: int) -> float:
-        """Step the time of commands to `due_ns`; answers the time in which the next one may move [s], maybe zero.
+        """Time [s] that the arm may use to get where the command due at `due_ns` sends it.
 
-        Commands are spaced by the times they were due, so that jitter on the way changes nothing. But no more time is
+        Commands are spaced by the times they were due, so a late action changes nothing. But no more time is
         given than has passed on the clock: a burst of late actions makes up for the silence before it, and a flood
         for nothing. After a long silence the arm stands, and has no right to a longer way.
         """
@@ -300,18 +495,10 @@ class Guard:
             self._motion = Motion.at_rest(self._motion.position)
             since = self._silence_ns
             self._due_ns = due_ns - since
-        given = min(since, self._credit_ns)
+        given = max(0, min(since, self._credit_ns))
         self._credit_ns -= given
         self._due_ns += given
         return given * 1e-9
-
-    def _move(self, due_ns: int, target: Vector) -> list[Code]:
-        assert self._motion is not None
-        dt = self._spend(due_ns)
-        if dt <= 0.0:
-            return [Code.VELOCITY_LIMIT]
-        self._motion, codes = self._limiter.toward(self._motion, target, dt)
-        return codes
 
     def _hold(self, due_ns: int) -> Command | None:
         assert self._motion is not None
@@ -325,31 +512,43 @@ class Guard:
         assert self._motion is not None
         return Command(self._due_ns, self._motion.position)
 
-    def _refuse(self, chunk: ActionChunk, finding: Finding | None) -> Judgement:
-        finding = finding or Finding(Code.NO_OBSERVATION, "no joint state yet")
+    def _refuse(self, now_ns: int, chunk: ActionChunk, findings: list[Finding | None]) -> Judgement:
+        said = [f for f in findings if f is not None] or [Finding(Code.NO_OBSERVATION, "no joint state yet")]
         outcome = Outcome.STOPPED if self._stop is not None else Outcome.REFUSED
         first = None
         if chunk.values.ndim == 2 and chunk.values.size and set(chunk.names) == set(self.order.names):
-            row = dict(zip(chunk.names, chunk.values[0], strict=False))
+            row = dict(zip(chunk.names, chunk.values[0].tolist(), strict=False))
             first = np.array([row.get(n, np.nan) for n in self.order.names])
-        return self._judge(chunk, outcome, (finding.code,), finding.text, first)
+        return self._judge(now_ns, chunk, outcome, said, first, said[0].text)
 
     def _judge(
-        self, chunk: ActionChunk, outcome: Outcome, codes: tuple[Code, ...], text: str, first: Vector | None
+        self, now_ns: int, chunk: ActionChunk, outcome: Outcome, said: list[Finding], first: Vector | None, text: str
     ) -> Judgement:
         self.counts[outcome] += 1
-        return Judgement(chunk, outcome, codes, text, first, self._motion.position if self._motion else None)
+        commanded = self._motion.position if self._motion is not None else None
+        judgement = Judgement(chunk, outcome, tuple(said), text, first, commanded)
+        for rule in self._told:
+            rule.judged(judgement, now_ns)
+        return judgement
 
-    def _explain(self, codes: list[Code], proposed: Vector) -> str:
+    def _explain(self, found: list[Finding], proposed: Vector) -> str:
         assert self._motion is not None
         k = int(np.argmax(np.abs(proposed - self._motion.position)))
         name = self.order.names[k]
-        listed = ", ".join(codes)
-        return f"{listed}: {name} proposed {proposed[k]:.4f}, commanded {self._motion.position[k]:.4f}"
+        listed = "; ".join(f"{f.code}: {f.text}" for f in found)
+        return f"{listed}; {name} proposed {proposed[k]:.4f}, commanded {self._motion.position[k]:.4f}"
 
 
-def _reordered(chunk: ActionChunk, names: tuple[str, ...], values: Vector) -> ActionChunk:
-    return replace(chunk, names=names, values=values)
+def _row_at(chunk: ActionChunk, when_ns: int) -> Vector:
+    """What a chunk proposes for a time, shape (n,): between two rows on the straight line, else the nearest row."""
+    at = (when_ns - chunk.start_ns) / chunk.period_ns
+    last = len(chunk.values) - 1
+    k = min(max(int(at), 0), max(last - 1, 0))
+    if not last or at <= 0:
+        return np.asarray(chunk.values[0])
+    if at >= last:
+        return np.asarray(chunk.values[last])
+    return np.asarray(chunk.values[k] + (at - k) * (chunk.values[k + 1] - chunk.values[k]))
 
 
 def _ns(seconds: float) -> int:

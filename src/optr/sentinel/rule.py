@@ -14,16 +14,14 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy.typing as npt
 
-from optr.sentinel.codes import Response
+from optr.errors import SpecError
+from optr.sentinel.codes import Outcome, Response
 from optr.spec import ActionChunk, JointSample, Spec
 from optr.spec.values import Vector
-
-if TYPE_CHECKING:
-    from optr.sentinel.guard import Judgement
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,32 @@ class Finding:
     subject: str = ""
     value: float = math.nan
     limit: float = math.nan
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the guard made of one proposal.
+
+    Attributes:
+        chunk: The proposal.
+        outcome: What became of it.
+        findings: Everything that the rules had to say about it.
+        text: The same for people.
+        proposed: First row in the order of the action vector, shape (n,), or None if it could not be read.
+        commanded: What is sent instead, shape (n,), or None if nothing can be.
+    """
+
+    chunk: ActionChunk
+    outcome: Outcome
+    findings: tuple[Finding, ...]
+    text: str
+    proposed: Vector | None
+    commanded: Vector | None
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """Code of each finding."""
+        return tuple(f.code for f in self.findings)
 
 
 @dataclass(frozen=True)
@@ -80,9 +104,17 @@ class Situation:
     velocity: Vector
     seen: Mapping[str, Seen] = field(default_factory=dict)
 
+    @property
+    def proposal(self) -> ActionChunk:
+        """The proposal, where there is one: for rules that are only asked about proposals."""
+        assert self.chunk is not None
+        return self.chunk
+
 
 @dataclass(frozen=True)
-class _Setting:
+class Setting:
+    """What is known of one setting of a rule: meaning, unit, inclusive range."""
+
     text: str
     unit: str
     low: float | None
@@ -91,10 +123,15 @@ class _Setting:
 
 def setting(default: Any, text: str, *, unit: str = "", low: float | None = None, high: float | None = None) -> Any:
     """A field of a rule that the configuration may set: default, meaning, unit, inclusive range."""
-    made = _Setting(text, unit, low, high)
+    made = Setting(text, unit, low, high)
     if isinstance(default, list | dict):
         raise TypeError("a default must not be changeable; give a tuple")
     return field(default=default, metadata={"setting": made})
+
+
+def setting_error(rule: Rule, message: str) -> SpecError:
+    """The error to raise from `Rule.bind` when a setting does not fit the robot."""
+    return SpecError(f"rule {rule.name}: {message}")
 
 
 class Rule(ABC):
@@ -131,7 +168,14 @@ class Rule(ABC):
 
 
 class ProposalRule(Rule):
-    """Looks at one proposal."""
+    """Looks at one proposal.
+
+    Attributes:
+        disturbs: Whether a proposal that it refuses ends what the arm is doing. False for proposals that are none of
+            the arm's business: somebody else's, or one seen before.
+    """
+
+    disturbs: ClassVar[bool] = True
 
     @abstractmethod
     def check(self, at: Situation) -> Finding | None:

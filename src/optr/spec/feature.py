@@ -25,6 +25,7 @@ class Channel:
         velocity: Largest speed [unit/s], actions only.
         acceleration: Largest acceleration [unit/s^2], actions only.
         step: Largest change by one command [unit], actions only.
+        jerk: Largest change of acceleration [unit/s^3], actions only; None: not limited.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Channel:
     velocity: float | None = None
     acceleration: float | None = None
     step: float | None = None
+    jerk: float | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class JointLimits:
         velocity: Largest speed [rad/s or m/s].
         acceleration: Largest acceleration [rad/s^2 or m/s^2].
         step: Largest change by one command [rad or m].
+        jerk: Largest change of acceleration [rad/s^3 or m/s^3]; infinite where the spec gives none.
     """
 
     names: tuple[str, ...]
@@ -99,3 +102,4 @@ class JointLimits:
     velocity: npt.NDArray[np.float64]
     acceleration: npt.NDArray[np.float64]
     step: npt.NDArray[np.float64]
+    jerk: npt.NDArray[np.float64]

@@ -14,9 +14,21 @@ from optr.spec.feature import DTYPES, UNITS, Channel, Feature
 from optr.spec.spec import ACTION, STATE, Spec
 from optr.spec.yaml_lines import Marked, read_marked
 
-_TOP = ("spec", "name", "extends", "description", "urdf", "mjcf", "scene", "base_frame", "tool_frame", "home")
+_TOP = (
+    "spec",
+    "name",
+    "extends",
+    "description",
+    "urdf",
+    "mjcf",
+    "scene",
+    "base_frame",
+    "tool_frame",
+    "home",
+    "sentinel",
+)
 _FEATURE = ("topic", "type", "field", "frame", "shape", "dtype", "rate", "max_age", "channels")
-_CHANNEL = ("name", "unit", "low", "high", "velocity", "acceleration", "step")
+_CHANNEL = ("name", "unit", "low", "high", "velocity", "acceleration", "step", "jerk")
 _KEY = re.compile(r"action|observation\.[a-z0-9_]+(\.[a-z0-9_]+)?")
 _TOPIC = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*(/[a-zA-Z_][a-zA-Z0-9_]*)*")
 _TYPE = re.compile(r"[a-z][a-z0-9_]*/msg/[A-Z][A-Za-z0-9]*")
@@ -67,6 +79,7 @@ def _load(path: Path, above: tuple[Path, ...]) -> Spec:
         base_frame=text("base_frame", base.base_frame if base else "base_link"),
         tool_frame=text("tool_frame", base.tool_frame if base else ""),
         home=base.home if base else None,
+        sentinel=fields.get("sentinel", base.sentinel if base else None),
     )
     if "home" in fields:
         spec = replace(spec, home=_home(fields["home"], spec))

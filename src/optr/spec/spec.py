@@ -13,6 +13,7 @@ import yaml
 
 from optr.errors import SpecError
 from optr.spec.feature import Channel, Feature, JointLimits
+from optr.spec.yaml_lines import Marked
 
 STATE = "observation.state"
 ACTION = "action"
@@ -33,6 +34,7 @@ class Spec:
         base_frame: Frame of the robot's base.
         tool_frame: Frame (site) of the tool centre point.
         home: Ready pose by joint name [rad or m].
+        sentinel: Changes to the sentinel's rules for this robot, read by `optr.sentinel.load_config`; or None.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Spec:
     base_frame: str = "base_link"
     tool_frame: str = ""
     home: Mapping[str, float] | None = None
+    sentinel: Marked | None = None
 
     @property
     def state(self) -> Feature:
@@ -98,7 +101,10 @@ class Spec:
             values.setflags(write=False)
             return values
 
-        return JointLimits(self.action.names, *(column(k) for k in needed))
+        jerk = np.array([np.inf if c.jerk is None else c.jerk for c in self.action.channels])
+        jerk.setflags(write=False)
+        low, high, velocity, acceleration, step = (column(k) for k in needed)
+        return JointLimits(self.action.names, low, high, velocity, acceleration, step, jerk)
 
     def home_vector(self) -> npt.NDArray[np.float64]:
         """Ready pose in the order of the action vector [rad or m], shape (n,); zeros where not given."""
@@ -116,6 +122,8 @@ class Spec:
                 out[key] = str(getattr(self, key))
         if self.home:
             out["home"] = dict(self.home)
+        if self.sentinel is not None:
+            out["sentinel"] = self.sentinel.plain()
         out["features"] = {f.key: _feature_dict(f) for f in self.features.values()}
         return yaml.safe_dump(out, sort_keys=False, default_flow_style=None, width=160)
 
@@ -135,5 +143,5 @@ def _feature_dict(feature: Feature) -> dict[str, Any]:
 
 
 def _channel_dict(channel: Channel) -> dict[str, Any]:
-    keys = ("name", "unit", "low", "high", "velocity", "acceleration", "step")
+    keys = ("name", "unit", "low", "high", "velocity", "acceleration", "step", "jerk")
     return {k: getattr(channel, k) for k in keys if getattr(channel, k) is not None}

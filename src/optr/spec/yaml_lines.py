@@ -60,6 +60,14 @@ class Marked:
             self.fail(f"expected a list, got {self._describe()}")
         return [Marked(node, self.file, f"{self.key}[{i}]") for i, node in enumerate(self._node.value)]
 
+    def is_text(self) -> bool:
+        """Whether it is a scalar."""
+        return isinstance(self._node, yaml.ScalarNode)
+
+    def plain(self) -> Any:
+        """The value without its place: mappings, lists, text and numbers."""
+        return yaml.safe_load(yaml.serialize(self._node))
+
     def text(self) -> str:
         """A scalar as text."""
         if not isinstance(self._node, yaml.ScalarNode):

@@ -9,8 +9,8 @@ from typing import Any
 import mujoco
 import yaml
 
-from optr.model import actuators_of, is_position_servo, names_of, read_model
 from optr.errors import ModelError
+from optr.model import actuators_of, is_position_servo, names_of, read_model
 
 _UNITS = {int(mujoco.mjtJoint.mjJNT_HINGE): "rad", int(mujoco.mjtJoint.mjJNT_SLIDE): "m"}
 _SPAN = {"rad": 3.14159, "m": 1.0}

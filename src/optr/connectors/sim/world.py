@@ -8,8 +8,8 @@ import mujoco
 import numpy as np
 
 from optr.connectors.contract import Pose
-from optr.model import actuators_of, compile_model, names_of
 from optr.errors import ModelError
+from optr.model import actuators_of, compile_model, names_of
 from optr.spec import JointSample, Spec
 from optr.spec.values import Vector
 

@@ -1,0 +1,270 @@
+"""Which rules are on, how they are set, and what is done about each: from YAML to rules.
+
+`config/sentinel.yaml` holds what ships. A spec may change parts of it under its key `sentinel`, and a file given to the
+sentinel parts of both. What is not named stays as it is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any, cast, get_args, get_origin, get_type_hints
+
+from optr.errors import SpecError
+from optr.plugins import load_plugin, plugin_names
+from optr.sentinel.codes import Response
+from optr.sentinel.rule import Rule, Setting
+from optr.sentinel.rules.limits import LimitRule
+from optr.share import share_path
+from optr.spec import JointLimits, Spec
+from optr.spec.yaml_lines import Marked, read_marked
+
+_TOP = (
+    "sentinel",
+    "late_periods",
+    "clear_time",
+    "start_tolerance",
+    "engage_distance",
+    "engage_share",
+    "rules",
+    "tasks",
+)
+_NEEDED = ("authority", "shape", "position", "velocity", "acceleration", "step")
+"""Rules that cannot be turned off: without them there is no guard."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What the guard does about time and about taking over.
+
+    Attributes:
+        late_periods: Action periods after the last row without a successor before the arm is ramped to rest.
+        clear_time: A hold lasts so long after its reason is gone [s].
+        start_tolerance: How far outside its range a joint may stand for the guard to take over there [rad or m].
+        engage_distance: A first proposal farther from the arm than this is approached slowly [rad or m].
+        engage_share: Part of the speed limits that may be used to do so.
+    """
+
+    late_periods: float = 3.0
+    clear_time: float = 0.5
+    start_tolerance: float = 0.05
+    engage_distance: float = 0.2
+    engage_share: float = 0.25
+
+
+@dataclass(frozen=True)
+class RuleSetting:
+    """One rule as configured.
+
+    Attributes:
+        name: Name of the rule.
+        response: What is done about it; None: what the rule itself does by default.
+        options: Settings by name.
+        where: File and line, for errors.
+        on: False if it is turned off.
+    """
+
+    name: str
+    response: Response | None
+    options: dict[str, Any]
+    where: str
+    on: bool = True
+
+
+@dataclass(frozen=True)
+class ActiveRule:
+    """A rule made for one robot, and what is done about it."""
+
+    rule: Rule
+    response: Response
+
+
+class SentinelConfig:
+    """Settings of a guard. Made by `load_config`; each guard makes its own rules from it.
+
+    Attributes:
+        timing: Times and takeover.
+        rules: Every rule by name, in the order in which they are asked.
+        tasks: Conditions by task, as read by `optr.sentinel.conditions`.
+    """
+
+    def __init__(self, timing: Timing, rules: dict[str, RuleSetting], tasks: dict[str, Marked] | None = None) -> None:
+        self.timing = timing
+        self.rules = rules
+        self.tasks = tasks or {}
+
+    def without(self, *names: str) -> SentinelConfig:
+        """The same with some rules turned off.
+
+        Raises:
+            SpecError: If one of them cannot be turned off or does not exist.
+        """
+        rules = dict(self.rules)
+        for name in names:
+            if name not in rules:
+                raise SpecError(f"no rule {name!r} is configured; there are: {', '.join(rules)}")
+            _check_needed(name, rules[name].where)
+            rules[name] = RuleSetting(name, None, {}, "", on=False)
+        return SentinelConfig(self.timing, rules, self.tasks)
+
+    def make(self, spec: Spec) -> list[ActiveRule]:
+        """New rules for a robot, bound to it.
+
+        Raises:
+            OptrError: If settings do not fit the robot.
+        """
+        out = []
+        for one in self.rules.values():
+            if not one.on:
+                continue
+            rule = _rule_class(one.name)(**one.options)
+            try:
+                rule.bind(spec)
+            except SpecError as err:
+                raise SpecError(f"{one.where}: {err}") from err
+            out.append(ActiveRule(rule, one.response or rule.responses[0]))
+        return out
+
+    def limits(self, spec: Spec) -> JointLimits:
+        """The limits of a spec as narrowed by the limit rules."""
+        limits = spec.limits
+        for one in self.rules.values():
+            kind = _rule_class(one.name)
+            if one.on and issubclass(kind, LimitRule):
+                limits = kind(**one.options).narrow(limits)
+        return limits
+
+
+def load_config(spec: Spec, source: str | os.PathLike[str] = "") -> SentinelConfig:
+    """What ships, changed by the spec, changed by a file.
+
+    Args:
+        spec: The robot; its key `sentinel` is applied.
+        source: File with further changes; empty: none.
+
+    Raises:
+        SpecError: If something is wrong; the message points at the line.
+    """
+    config = _shipped()
+    if spec.sentinel is not None:
+        config = _change(config, spec.sentinel)
+    if str(source):
+        root = read_marked(Path(source).expanduser())
+        config = _change(config, root)
+    return config
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> SentinelConfig:
+    return _change(SentinelConfig(Timing(), {}), read_marked(share_path("config", "sentinel.yaml")))
+
+
+def _change(config: SentinelConfig, node: Marked) -> SentinelConfig:
+    given = node.fields(_TOP)
+    if "sentinel" in given and given["sentinel"].text() != "1":
+        given["sentinel"].fail(f"version {given['sentinel'].text()} is not known; this optr reads version 1")
+    timing = {f.name: getattr(config.timing, f.name) for f in fields(Timing)}
+    for name in timing:
+        if name in given:
+            timing[name] = given[name].number(positive=True)
+    if timing["engage_share"] > 1:
+        given["engage_share"].fail(f"is a share, at most 1; got {timing['engage_share']}")
+    rules = dict(config.rules)
+    for name, entry in given["rules"].items() if "rules" in given else ():
+        rules[name] = _rule(name, entry, rules.get(name))
+    tasks = dict(config.tasks)
+    for name, entry in given["tasks"].items() if "tasks" in given else ():
+        tasks[name] = entry
+    return SentinelConfig(Timing(**timing), rules, tasks)
+
+
+def _rule(name: str, node: Marked, before: RuleSetting | None) -> RuleSetting:
+    where = f"{node.file}:{node.line}"
+    if name not in plugin_names("rule"):
+        node.fail(f"no rule {name!r}; there are: {', '.join(plugin_names('rule'))}")
+    kind = _rule_class(name)
+    if node.is_text():
+        if node.text() != "off":
+            node.fail(f"expected settings or 'off', got {node.text()!r}")
+        _check_needed(name, f"{where}: {node.key}")
+        return RuleSetting(name, None, {}, where, on=False)
+    settings = settings_of(kind)
+    given = node.fields(("do", *settings))
+    response = before.response if before is not None else None
+    if "do" in given:
+        response = Response(given["do"].choice([str(r) for r in kind.responses], f"; rule {name} has these"))
+    options = dict(before.options) if before is not None else {}
+    hints = get_type_hints(kind)
+    for key, entry in given.items():
+        if key != "do":
+            options[key] = _checked(entry, _decode(entry, hints[key]), settings[key])
+    return RuleSetting(name, response, options, where)
+
+
+def settings_of(kind: type[Rule]) -> dict[str, Setting]:
+    """What the configuration may set about a rule, by name."""
+    if not is_dataclass(kind):
+        return {}
+    return {f.name: f.metadata["setting"] for f in fields(kind) if "setting" in f.metadata}
+
+
+@cache
+def _rule_class(name: str) -> type[Rule]:
+    kind = load_plugin("rule", name)
+    if not (isinstance(kind, type) and issubclass(kind, Rule)):
+        raise SpecError(f"rule {name!r} is {kind!r}, expected a subclass of optr.sentinel.Rule")
+    return kind
+
+
+def _check_needed(name: str, where: str) -> None:
+    if name in _NEEDED:
+        raise SpecError(f"{where}: rule {name!r} cannot be turned off; these cannot: {', '.join(_NEEDED)}")
+
+
+def _checked(node: Marked, value: Any, known: Setting) -> Any:
+    for number in _numbers(value) if known.low is not None and known.high is not None else ():
+        if not cast(float, known.low) <= number <= cast(float, known.high):
+            unit = f" {known.unit}" if known.unit else ""
+            node.fail(f"is {number:g}, expected {known.low:g} to {known.high:g}{unit}: {known.text}")
+    return value
+
+
+def _numbers(value: Any) -> Iterable[float]:
+    if isinstance(value, bool):
+        return ()
+    if isinstance(value, int | float):
+        return (value,)
+    return [n for v in value for n in _numbers(v)] if isinstance(value, tuple) else ()
+
+
+def _decode(node: Marked, hint: Any) -> Any:
+    """A YAML value as the type that a field asks for."""
+    if hint is float:
+        return node.number()
+    if hint is bool:
+        return node.choice(["true", "false"]) == "true"
+    if hint is int:
+        return node.integer(low=-(2**53))
+    if hint is str:
+        return node.text()
+    if get_origin(hint) is tuple:
+        inner = get_args(hint)
+        elements = node.elements()
+        if inner[-1] is Ellipsis:
+            return tuple(_decode(e, inner[0]) for e in elements)
+        if len(elements) != len(inner):
+            node.fail(f"expected {len(inner)} values, got {len(elements)}")
+        return tuple(_decode(e, h) for e, h in zip(elements, inner, strict=True))
+    if is_dataclass(hint) and isinstance(hint, type):
+        known = {f.name: f for f in fields(hint)}
+        required = [n for n, f in known.items() if f.default is MISSING and f.default_factory is MISSING]
+        given = node.fields(known, required=required)
+        hints = get_type_hints(hint)
+        try:
+            return hint(**{k: _decode(v, hints[k]) for k, v in given.items()})
+        except ValueError as err:
+            node.fail(str(err))
+    raise TypeError(f"a setting cannot be {hint}")
