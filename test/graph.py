@@ -109,7 +109,7 @@ class Graph:
 
     def __init__(self, tmp_path: Path, **arguments: str) -> None:
         self.domain = fresh_domain()
-        given = {"cameras": "false", "bags": str(tmp_path / "bags"), **arguments}
+        given = {"cameras": "false", "bags": str(tmp_path / "bags"), "state": str(tmp_path), **arguments}
         self.log = tmp_path / "nodes.log"
         self._file = self.log.open("wb")
         self.stack = Supervisor(load_stack("sim").resolve(given), self._file)

@@ -67,6 +67,7 @@ def demo(
         "operator": operator,
         "mode": "lockstep",
         "bags": str(folder / "bags"),
+        "state": str(folder),
         "cameras": str(cameras).lower(),
     }
     rows = _run(range(first_seed, first_seed + seeds), arguments, instruction, folder, console)

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 from sensor_msgs.msg import JointState
+from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
-from optr.errors import ActionError, GuardError
+from optr.errors import ActionError, GuardError, ObservationError
 from optr.ros.convert import JointStateReader, JointStateWriter, chunk_from_msg, time_to_msg, verdict_to_msg
+from optr.ros.messages import message_class
 from optr.ros.node import ERROR, OK, WARN, OptrNode, run_node
 from optr.ros.only_one import PlaceWatch, SecondNodeError, hold_place
 from optr.ros.params import param
-from optr.ros.qos import EVENT_QOS, STATE_QOS, STATUS_QOS
-from optr.sentinel import Code, Guard, GuardSettings, GuardState, Judgement, Outcome
-from optr.spec import ActionChunk, Command, JointSample, load_spec, stamp_ns
+from optr.ros.qos import EVENT_QOS, SENSOR_QOS, STATE_QOS, STATUS_QOS
+from optr.ros.realtime import lock_memory
+from optr.ros.stop_latch import StopLatch
+from optr.sentinel import Code, Guard, GuardState, Judgement, Outcome, load_config
+from optr.spec import ActionChunk, Command, Feature, JointSample, decoder, load_spec, stamp_ns
 from optr_interfaces.msg import ActionChunk as ActionChunkMsg
 from optr_interfaces.msg import EpisodeStatus, SentinelStatus, StepResult, Verdict
 from optr_interfaces.srv import SetAuthority
@@ -35,6 +41,12 @@ _QUIET_S = 0.8
 _LOCKSTEP_RECORDER_S = 2.0
 """In lock-step no time runs on while a node is slow, so a stalled recorder is no danger until it is surely gone."""
 
+_HEARTBEAT_S = 0.02
+"""Time between two messages of `sentinel/status`, which connectors rely on [s]."""
+
+_GLANCE_S = 0.2
+"""Time between two looks at a camera: enough to see that one hangs, and no burden [s]."""
+
 _LEVELS = {GuardState.READY: OK, GuardState.HOLDING: WARN, GuardState.STOPPED: ERROR}
 
 
@@ -46,9 +58,22 @@ class SentinelParams:
     authority: str = param("", "Id of the operator whose actions pass at first; empty: nobody's.")
     lockstep: bool = param(False, "Answer each observation once (lock-step) instead of commanding at a rate.")
     rate_hz: float = param(100.0, "Rate of commands while holding or playing a chunk [Hz].", low=10.0, high=1000.0)
-    max_observation_age_s: float = param(0.1, "Refuse decisions on older observations [s].", low=0.0, high=10.0)
-    max_action_age_s: float = param(0.1, "Refuse actions that were due longer ago than this [s].", low=0.0, high=10.0)
-    max_action_ahead_s: float = param(1.0, "Refuse actions that are due later than this [s].", low=0.0, high=60.0)
+    rules: str = param("", "File with changes to the rules (config/sentinel.yaml is what ships); empty: none.")
+    proposers: str = param(
+        "operator", "Nodes that may publish `action`, separated by commas; another one holds the arm. *: any."
+    )
+    takeover: str = param(
+        "human", "Operators that take the authority by proposing, separated by commas, highest first; empty: none."
+    )
+    deadman_for: str = param("human", "Operators that need a deadman switch, separated by commas.")
+    deadman_timeout_s: float = param(
+        0.0,
+        "Hold when `sentinel/deadman` was not true for this long on a steady clock [s]; 0: no deadman needed.",
+        low=0.0,
+        high=10.0,
+    )
+    state_folder: str = param("", "Folder where a stop outlives a restart; empty: ~/.local/state/optr.")
+    realtime_priority: int = param(50, "SCHED_FIFO priority to ask the kernel for; 0: none.", low=0, high=99)
     observation_timeout_s: float = param(
         0.1, "Hold when no joint state has come for this long on a steady clock [s].", low=0.01, high=10.0
     )
@@ -63,21 +88,27 @@ class SentinelParams:
 class SentinelNode(OptrNode[SentinelParams]):
     """ROS face of one `Guard`.
 
-    Subscribes `action` (optr_interfaces/ActionChunk), the joint states of the spec and, if asked for,
-    `episode/status`. Publishes the command topic of the spec (sensor_msgs/JointState), `sentinel/verdict`,
-    `sentinel/status`. Services `sentinel/stop`, `sentinel/rearm`, `sentinel/set_authority`.
+    Subscribes `action` (optr_interfaces/ActionChunk), the joint states of the spec, `step`, `sentinel/deadman`
+    (std_msgs/Bool), the features that rules watch and, if asked for, `episode/status`. Publishes the command topic of
+    the spec (sensor_msgs/JointState), `sentinel/verdict`, `sentinel/status`. Services `sentinel/stop`,
+    `sentinel/rearm`, `sentinel/set_authority`.
     """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("sentinel", SentinelParams, **kwargs)
         p = self.params
+        self._stop_known = threading.Event()
         spec = load_spec(p.spec)
-        settings = GuardSettings(p.max_observation_age_s, p.max_action_age_s, p.max_action_ahead_s)
-        self.guard = Guard(spec, settings, p.authority)
+        self.guard = Guard(spec, load_config(spec, p.rules), p.authority, _listed(p.takeover))
+        self._latch = StopLatch(p.state_folder, self._state_name())
+        self._recall_stop()
         self._command_place = hold_place(self.resolve_topic_name(spec.action.topic))
         self._refuse_company(spec.action.topic)
         self._born = time.monotonic()
         self._state: JointSample | None = None
+        self._action_number = -1
+        self._deadman, self._deadman_seen = False, 0
+        self._deadman_for = _listed(p.deadman_for)
         self._waiting: ActionChunk | None = None
         self._state_seen = self._action_seen = self._recorder_seen = 0
         self._recorder_known = False
@@ -92,7 +123,9 @@ class SentinelNode(OptrNode[SentinelParams]):
         self._status = self.create_publisher(SentinelStatus, "sentinel/status", STATUS_QOS)
         self.hot.subscribe(JointState, spec.state.topic, STATE_QOS, self._on_state, quick=True)
         self.hot.subscribe(StepResult, "step", EVENT_QOS, self._on_step)
-        self.hot.subscribe(ActionChunkMsg, "action", EVENT_QOS, self._on_action, quick=True)
+        self.hot.subscribe(ActionChunkMsg, "action", EVENT_QOS, self._on_action, quick=True, with_info=True)
+        self.hot.subscribe(Bool, "sentinel/deadman", STATE_QOS, self._on_deadman)
+        self._watch_features()
         if p.recorder_timeout_s:
             self.hot.subscribe(EpisodeStatus, "episode/status", STATUS_QOS, self._on_recorder)
             self.guard.inhibit(Code.RECORDER_LOST, "no recorder yet")
@@ -100,10 +133,17 @@ class SentinelNode(OptrNode[SentinelParams]):
         self._sim_time = bool(self.get_parameter("use_sim_time").value)
         self._state_period_ns = round(1e9 / spec.state.rate)
         self._ticks = self.hot.every(1.0 / p.rate_hz, self._tick)
+        self.hot.every(_HEARTBEAT_S, self._show)
+        self.hot.realtime_priority = p.realtime_priority
+        self._memory = lock_memory() if p.realtime_priority else "not asked for"
         self.create_service(Trigger, "sentinel/stop", self._on_stop)
         self.create_service(Trigger, "sentinel/rearm", self._on_rearm)
         self.create_service(SetAuthority, "sentinel/set_authority", self._on_set_authority)
         self.create_timer(0.2, self._look_around, clock=self.steady)
+        threading.Thread(target=self._keep_stops, name="latch", daemon=True).start()
+        for rule in self.guard.rules:
+            if rule.idle:
+                self.get_logger().debug(f"rule {rule.name} has nothing to watch: {rule.idle}")
 
     # -- hot path ------------------------------------------------------------------------------------------------
 
@@ -135,8 +175,12 @@ class SentinelNode(OptrNode[SentinelParams]):
         if self._waiting is not None:
             self._judge(self._waiting)
 
-    def _on_action(self, msg: ActionChunkMsg) -> None:
+    def _on_action(self, msg: ActionChunkMsg, info: dict[str, int]) -> None:
         self._action_seen = time.monotonic_ns()
+        number = info["publication_sequence_number"]
+        if number != self._action_number + 1:
+            self._check_proposers()  # perhaps another publisher than before
+        self._action_number = number
         chunk = chunk_from_msg(msg)
         self._action_ns = chunk.start_ns
         self._judge(chunk)
@@ -161,10 +205,21 @@ class SentinelNode(OptrNode[SentinelParams]):
             command, _ = self.guard.step(self._now(self._state), self._state)
             self._send(command)
         self._show(changes_only=True)
+        if self.guard.state is GuardState.STOPPED and not self._stop_known.is_set():
+            self._stop_known.set()
 
     def _watch(self) -> None:
         now = time.monotonic_ns()
         p = self.params
+        if p.deadman_timeout_s and self.guard.authority in self._deadman_for:
+            age = (now - self._deadman_seen) * 1e-9
+            if not self._deadman or age > p.deadman_timeout_s:
+                text = "the deadman switch is released" if not self._deadman else f"no deadman switch for {age:.2f} s"
+                self.guard.inhibit(Code.DEADMAN_RELEASED, text)
+            else:
+                self.guard.release(Code.DEADMAN_RELEASED)
+        else:
+            self.guard.release(Code.DEADMAN_RELEASED)
         if self._state_seen and not p.lockstep:
             age = (now - self._state_seen) * 1e-9
             if age > p.observation_timeout_s:
@@ -183,6 +238,45 @@ class SentinelNode(OptrNode[SentinelParams]):
             self.guard.inhibit(Code.RECORDER_LOST, f"the recorder cannot record: {msg.text}")
         else:
             self.guard.release(Code.RECORDER_LOST)
+
+    def _on_deadman(self, msg: Bool) -> None:
+        self._deadman, self._deadman_seen = bool(msg.data), time.monotonic_ns()
+        self._watch()
+
+    def _watch_features(self) -> None:
+        """Listen to what rules want to see, beside the joint states."""
+        self._glances: list[tuple[Feature, Any, Any]] = []
+        for key in self.guard.features:
+            feature = self.guard.spec.features[key]
+            kind, decode = message_class(feature.type), decoder(feature)
+            if feature.is_image:
+                self._glances.append((feature, self.hot.glance(kind, feature.topic, SENSOR_QOS), decode))
+            else:
+                self.hot.subscribe(kind, feature.topic, STATE_QOS, self._receiver(feature, decode), quick=True)
+        if self._glances:
+            self.create_timer(_GLANCE_S, self._look_at_cameras, clock=self.steady)
+
+    def _receiver(self, feature: Feature, decode: Any) -> Any:
+        def receive(msg: Any) -> None:
+            try:
+                self.guard.see(feature.key, _stamp_of(msg), decode(msg))
+            except ObservationError as err:
+                self.get_logger().error(str(err), throttle_duration_sec=1.0)
+
+        return receive
+
+    def _look_at_cameras(self) -> None:
+        for feature, take, decode in self._glances:
+            msg = take()
+            if msg is None:
+                continue
+            try:
+                image = decode(msg)
+            except ObservationError as err:
+                self.get_logger().error(str(err), throttle_duration_sec=1.0)
+                continue
+            with self.hot.lock:
+                self.guard.see(feature.key, stamp_ns(msg.header.stamp), image)
 
     def _now(self, state: JointSample | None) -> int:
         """Node clock. In simulation the newest measurement is the clock: /clock lags it, and lags a reset even more."""
@@ -213,16 +307,24 @@ class SentinelNode(OptrNode[SentinelParams]):
         with self.hot.lock:
             self.guard.stop("stop was requested")
             self._show()
+        self._keep_stop()
         response.success, response.message = True, "stopped; call rearm to go on"
         return response
 
     def _on_rearm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         with self.hot.lock:
             try:
+                before = self.guard.reason
                 self.guard.rearm()
+                self._stop_known.clear()
+                self._latch.clear()
                 response.success, response.message = True, "re-armed"
             except GuardError as err:
                 response.success, response.message = False, str(err)
+            except OSError as err:
+                assert before is not None
+                self.guard.stop(before.text, before.code)
+                response.success, response.message = False, f"cannot forget the stop on disk: {err}"
             self._show()
         return response
 
@@ -262,6 +364,7 @@ class SentinelNode(OptrNode[SentinelParams]):
         if time.monotonic() - self._born < _OTHERS_S and self.count_publishers(self._status.topic_name) > 1:
             raise self._rival(self.guard.spec.action.topic)  # another sentinel, found late: the younger one leaves
         with self.hot.lock:
+            self._check_proposers()
             self._company = count > 1
             if self._company:
                 self.guard.inhibit(Code.SECOND_SENTINEL, f"{count} publishers on {self._commands.topic_name}")
@@ -274,6 +377,53 @@ class SentinelNode(OptrNode[SentinelParams]):
                 self.guard.release(Code.SECOND_STATE_SOURCE)
             self._show()
         self.report(changes_only=True)
+
+    def _check_proposers(self) -> None:
+        """Hold while a node that is not known publishes proposals: which are whose could not be told."""
+        known = _listed(self.params.proposers)
+        if "*" in known:
+            return
+        namespace = self.get_namespace().rstrip("/")
+        paths = {n if n.startswith("/") else f"{namespace}/{n}" for n in known}
+        infos = self.get_publishers_info_by_topic(self.resolve_topic_name("action"))
+        strangers = sorted({f"{i.node_namespace.rstrip('/')}/{i.node_name}" for i in infos} - paths)
+        if strangers:
+            text = f"{', '.join(strangers)} publishes `action`; parameter proposers allows {', '.join(sorted(paths))}"
+            self.guard.inhibit(Code.UNKNOWN_PROPOSER, text)
+        else:
+            self.guard.release(Code.UNKNOWN_PROPOSER)
+
+    # -- a stop outlives this process ----------------------------------------------------------------------------
+
+    def _state_name(self) -> str:
+        domain = os.environ.get("ROS_DOMAIN_ID") or "0"
+        parts = [domain, *self.get_namespace().strip("/").split("/"), self.guard.spec.name]
+        return "-".join("".join(c if c.isalnum() else "_" for c in p) for p in parts if p)
+
+    def _recall_stop(self) -> None:
+        kept = self._latch.read()
+        if kept is not None:
+            self.guard.stop(kept.text, kept.code)
+            self._stop_known.set()
+            self.get_logger().warning(f"STOPPED, until `sentinel/rearm`: {kept.code}: {kept.text}")
+
+    def _keep_stop(self) -> None:
+        with self.hot.lock:
+            finding = self.guard.reason if self.guard.state is GuardState.STOPPED else None
+        if finding is None:
+            return
+        try:
+            self._latch.keep(finding)
+        except OSError as err:
+            self.get_logger().error(f"the stop is not kept on disk, a restart would forget it: {err}")
+
+    def _keep_stops(self) -> None:
+        """Write down the stops that rules make; not in the hot loop, for a disk may take its time."""
+        while True:
+            self._stop_known.wait()
+            self._keep_stop()
+            while self._stop_known.is_set():
+                time.sleep(0.05)
 
     def _show(self, changes_only: bool = False) -> None:
         guard = self.guard
@@ -288,6 +438,7 @@ class SentinelNode(OptrNode[SentinelParams]):
             state=int(guard.state),
             code=str(reason.code) if reason else "",
             text=reason.text if reason else "",
+            notices=[f"{f.code}: {f.text}" for f in guard.notices.values()],
             authority=guard.authority,
             observation_age=(now - self._state.stamp_ns) * 1e-9 if self._state else -1.0,
             action_age=(now - self._action_ns) * 1e-9 if self._action_seen else -1.0,
@@ -313,10 +464,24 @@ class SentinelNode(OptrNode[SentinelParams]):
             authority=guard.authority,
             **{o.name.lower(): guard.counts[o] for o in Outcome},
             **{f"code {c}": n for c, n in sorted(self._codes.items())},
+            **{f"notice {name}": f"{f.code}: {f.text}" for name, f in guard.notices.items()},
+            **{f"idle rule {r.name}": r.idle for r in guard.rules if r.idle},
+            realtime=self.hot.realtime,
+            memory=self._memory,
+            stop_file=str(self._latch.path),
             ticks=ticks.count,
             ticks_skipped=ticks.skipped,
             worst_late_ms=ticks.worst_late_s * 1e3,
         )
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(t.strip() for t in text.split(",") if t.strip())
+
+
+def _stamp_of(msg: Any) -> int:
+    """Capture time of a message, or when it came where it has none."""
+    return stamp_ns(msg.header.stamp) if hasattr(msg, "header") else time.time_ns()
 
 
 def main(args: list[str] | None = None) -> int:

@@ -24,7 +24,7 @@ from optr.ros.params import param
 from optr.ros.qos import COMMAND_QOS, EVENT_QOS, STATUS_QOS
 from optr.ros.simulation_services import offer_simulation_services
 from optr.spec import Command, load_spec
-from optr_interfaces.msg import StepResult
+from optr_interfaces.msg import SentinelStatus, StepResult
 from optr_interfaces.srv import Advance, Reset
 
 _CLOCK_HZ = 100.0
@@ -53,6 +53,13 @@ class SimParams:
     command_timeout_s: float = param(
         0.1, "Hold when no command has come for this long on a steady clock [s].", low=0.01, high=10.0
     )
+    sentinel_timeout_s: float = param(
+        0.1,
+        "Obey no command, and hold, when the sentinel's heartbeat is older than this on a steady clock [s]; 0: no "
+        "sentinel needed. Not looked at in lock-step.",
+        low=0.0,
+        high=10.0,
+    )
     cameras: bool = param(True, "Render the cameras of the spec.")
     auto_reset: bool = param(False, "Begin the next episode, with the next seed, when one is over; not in lock-step.")
 
@@ -78,7 +85,7 @@ class SimNode(OptrNode[SimParams]):
         self._reset_once = False
         self._earlier_ns = 0
         self._commands = self._refused = self._late = self._rivals = 0
-        self._command_seen = 0
+        self._command_seen = self._sentinel_seen = 0
         self._holding = "no command yet"
         self._began = (time.monotonic(), world.time_ns)
         self._factor = 0.0
@@ -92,6 +99,8 @@ class SimNode(OptrNode[SimParams]):
         self._frame = [-1] * len(self.spec.images)
         self._readers = JointStateReader(self.spec.action.names)
         self.hot.subscribe(JointState, self.spec.action.topic, COMMAND_QOS, self._on_command, quick=True)
+        if p.sentinel_timeout_s and not self.lockstep:
+            self.hot.subscribe(SentinelStatus, "sentinel/status", STATUS_QOS, self._on_sentinel)
         self._ticks = self.hot.every(0.2 if self.lockstep else self._period_s, self._on_tick)
         self.create_service(Reset, "reset", self._on_reset)
         self.create_service(SetBool, "pause", self._on_pause)
@@ -148,9 +157,23 @@ class SimNode(OptrNode[SimParams]):
         if now - command.stamp_ns > self.spec.action.max_age_ns:
             self._late += 1
             return
+        if self._unguarded():
+            self._refused += 1
+            return
         self._command_seen = time.monotonic_ns()
         self._holding = ""
         world.command(command.position)
+
+    def _on_sentinel(self, msg: SentinelStatus) -> None:
+        self._sentinel_seen = time.monotonic_ns()
+
+    def _unguarded(self) -> str:
+        """Why commands do not count: no sign of a living sentinel; empty if there is one."""
+        most = self.params.sentinel_timeout_s
+        age = (time.monotonic_ns() - self._sentinel_seen) * 1e-9
+        if not most or age <= most:
+            return ""
+        return f"no sign of the sentinel for {age:.2f} s" if self._sentinel_seen else "no sign of a sentinel"
 
     def _obey(self, command: Command) -> None:
         """One step of lock-step."""
@@ -166,9 +189,9 @@ class SimNode(OptrNode[SimParams]):
             return
         world, sim = self.sim.world, self.sim
         age = (time.monotonic_ns() - self._command_seen) * 1e-9
-        if not self._holding and age > self.params.command_timeout_s:
+        if not self._holding and (age > self.params.command_timeout_s or self._unguarded()):
             world.hold()
-            self._holding = f"no command for {age:.2f} s"
+            self._holding = self._unguarded() if age <= self.params.command_timeout_s else f"no command for {age:.2f} s"
         world.advance(self._block)
         judge = world.steps % sim.steps_per_action == 0 and not sim.now.over
         self._publish(judge)

@@ -19,6 +19,7 @@ from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
+from optr.ros.realtime import ask_for_realtime
 from optr.ros.wire import WireReader
 
 _IDLE_S = 0.1
@@ -65,6 +66,8 @@ class HotLoop:
     """Runs callbacks of hot subscriptions and ticks, all in one thread and one at a time.
 
     Attributes:
+        realtime_priority: Priority to ask the kernel for when the loop starts (SCHED_FIFO, 1 to 99); 0: none.
+        realtime: What came of it.
         lock: Held while a callback runs; take it to touch what callbacks touch.
         error: What a callback raised; ends the loop and should end the node.
     """
@@ -73,11 +76,14 @@ class HotLoop:
         self._node = node
         self._topics: list[_Topic] = []
         self._ticks: list[_Tick] = []
+        self._glances: list[Any] = []
         self._wake = _rclpy.GuardCondition(node.context.handle)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self.lock = threading.RLock()
         self.error: BaseException | None = None
+        self.realtime_priority = 0
+        self.realtime = "not asked for"
         self._changed = True
 
     def subscribe(
@@ -94,17 +100,37 @@ class HotLoop:
 
         With `quick` the message is read by a `WireReader`: in a fifth of the time, but it is only valid in the call.
         """
-        from rclpy.type_support import check_is_valid_msg_type
-
-        check_is_valid_msg_type(type_)
-        with self._node.handle:
-            handle = _rclpy.Subscription(self._node.handle, type_, topic, qos.get_c_qos_profile())
+        handle = self._subscription(type_, topic, qos)
         with self.lock:
             reader = WireReader(type_) if quick else None
             self._topics = [*self._topics, _Topic(handle, type_, call, raw or quick, with_info, reader)]
             self._changed = True
         self._wake.trigger_guard_condition()
         return handle
+
+    def glance(self, type_: Any, topic: str, qos: QoSProfile) -> Callable[[], Any | None]:
+        """Subscribe without being woken: the answer takes the newest message when called, from any one thread."""
+        handle = self._subscription(type_, topic, qos)
+        self._glances.append(handle)
+
+        def take() -> Any | None:
+            newest = None
+            while not self._stopped.is_set():
+                with handle:
+                    got = handle.take_message(type_, False)
+                if got is None:
+                    break
+                newest = got[0]
+            return newest
+
+        return take
+
+    def _subscription(self, type_: Any, topic: str, qos: QoSProfile) -> Any:
+        from rclpy.type_support import check_is_valid_msg_type
+
+        check_is_valid_msg_type(type_)  # loads what the middleware needs to know of the type
+        with self._node.handle:
+            return _rclpy.Subscription(self._node.handle, type_, topic, qos.get_c_qos_profile())
 
     def every(self, period_s: float, call: Callable[[], None], catch_up: int = 2) -> Ticks:
         """Call at absolute deadlines on a steady clock; a loop late by more than `catch_up` periods gives them up."""
@@ -127,12 +153,15 @@ class HotLoop:
             self._thread.join(timeout=2.0)
         for topic in self._topics:
             topic.handle.destroy_when_not_in_use()
-        self._topics = []
+        for handle in self._glances:
+            handle.destroy_when_not_in_use()
+        self._topics, self._glances = [], []
 
     # -- the thread ----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         _wake_sharply()
+        self.realtime = ask_for_realtime(self.realtime_priority)
         try:
             while not self._stopped.is_set():
                 self._round()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,19 +47,27 @@ class Guard:
         spec: The robot.
         config: The rules as configured.
         authority: Id of the operator whose proposals pass; empty: nobody's.
+        takeover: Operators that take the authority by proposing something sound, highest first.
         order: Order of the action vector.
         counts: Proposals since it was made, by outcome.
         seen: Newest messages of observed features, see `see`.
         notices: What rules that are only told about (`allow`) have to say now, by rule.
     """
 
-    def __init__(self, spec: Spec, config: SentinelConfig | None = None, authority: str = "") -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        config: SentinelConfig | None = None,
+        authority: str = "",
+        takeover: Sequence[str] = (),
+    ) -> None:
         """Make a guard.
 
         Args:
             spec: The robot.
             config: The rules; None: what ships, as changed by the spec.
             authority: Id of the operator whose proposals pass at first.
+            takeover: Operators that take the authority by proposing something sound, highest first.
 
         Raises:
             OptrError: If the spec lacks limits, or settings of rules do not fit it.
@@ -68,6 +76,7 @@ class Guard:
         self.spec = spec
         self.config = config
         self.authority = authority
+        self.takeover = tuple(takeover)
         self.order = ColumnOrder(spec.action.names)
         self.counts: Counter[Outcome] = Counter()
         self.seen: dict[str, Seen] = {}
@@ -187,6 +196,13 @@ class Guard:
             self._holding = Finding(Code.NO_ACTION, f"authority went to {operator_id or 'nobody'}")
         return previous
 
+    def _may_take(self, operator_id: str) -> bool:
+        """Whether an operator ranks above the one that holds the authority."""
+        if operator_id == self.authority or operator_id not in self.takeover:
+            return False
+        rank = self.takeover.index
+        return self.authority not in self.takeover or rank(operator_id) < rank(self.authority)
+
     def announce_reset(self) -> None:
         """The environment has said that it was reset: its time goes back, and the arm is where it is measured next."""
         self._announced = _ANNOUNCED_STATES
@@ -220,6 +236,9 @@ class Guard:
         self._watch(at)
         if chunk is None:
             return self._carry_on(at), None
+        if self._may_take(chunk.operator_id) and self._gate(replace(at, authority=chunk.operator_id))[0] is None:
+            self.set_authority(chunk.operator_id)
+            at = replace(at, authority=chunk.operator_id)
         finding, disturbs, told = self._gate(at)
         if finding is not None and not disturbs:
             return None, self._refuse(now_ns, chunk, [finding, *told])
@@ -414,7 +433,7 @@ class Guard:
     def _far(self, target: Vector) -> bool:
         """Whether an operator that begins does so far from where the arm is commanded to be."""
         assert self._motion is not None
-        if self._rows is not None or self._motion.velocity.any():
+        if self._rows is not None:
             return False
         limits = self._limiter.limits
         inside = np.minimum(np.maximum(target, limits.low), limits.high)
