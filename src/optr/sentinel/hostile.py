@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from optr.errors import GuardError
 from optr.sentinel.codes import Code, GuardState, Outcome
@@ -34,31 +35,24 @@ _FINE = {"smooth": 6.0, "near": 3.0, "rest": 0.5, "rows": 1.0, "permuted": 0.3, 
 _DRIVEN = {"ends": 3.0, "flip": 2.0, "brink": 3.0, "edge": 2.0, "far": 1.0, "near": 1.0, "rows": 1.0, "smooth": 1.0}
 _MALFORMED = {"odd": 2.0, "names": 1.0, "size": 1.0, "empty": 0.5, "period": 1.0, "long": 0.1, "abstain": 0.2}
 _MISTIMED = {"past": 1.0, "future": 1.0, "observed": 1.0, "extreme": 0.5, "gap": 0.5, "decided": 0.3}
-_ODDLY_SENT = {"replay": 1.0, "burst": 0.4, "late": 0.3, "reorder": 0.3, "stranger": 1.0}
+_ODDLY_SENT = {"replay": 1.0, "burst": 0.1, "late": 0.15, "reorder": 0.2, "stranger": 1.0}
+_SINGLE = (_MALFORMED, _MISTIMED, _ODDLY_SENT)
 
-
-def _scaled(weights: dict[str, float], total: float) -> dict[str, float]:
-    return {k: v * total / sum(weights.values()) for k, v in weights.items()}
-
-
-def _mix(*parts: tuple[dict[str, float], float]) -> dict[str, float]:
-    out: Counter[str] = Counter()
-    for weights, total in parts:
-        out.update(_scaled(weights, total))  # type: ignore[arg-type]
-    return _scaled(dict(out), 1.0)
-
-
-MOODS: dict[str, dict[str, float]] = {
-    "calm": _mix((_FINE, 0.96), (_DRIVEN, 0.01), (_MALFORMED, 0.01), (_MISTIMED, 0.01), (_ODDLY_SENT, 0.01)),
-    "driven": _mix((_FINE, 0.05), (_DRIVEN, 0.93), (_ODDLY_SENT, 0.02)),
-    "rushed": _mix((_FINE, 0.2), (_DRIVEN, 0.4), (_MISTIMED, 0.1), (_ODDLY_SENT, 0.3)),
-    "mixed": _mix((_FINE, 0.35), (_DRIVEN, 0.35), (_MALFORMED, 0.1), (_MISTIMED, 0.1), (_ODDLY_SENT, 0.1)),
-    "garbage": _mix((_FINE, 0.2), (_DRIVEN, 0.1), (_MALFORMED, 0.4), (_MISTIMED, 0.2), (_ODDLY_SENT, 0.1)),
+MOODS: dict[str, tuple[float, tuple[float, float, float]]] = {
+    "calm": (0.0, (0.002, 0.002, 0.002)),
+    "coarse": (0.2, (0.01, 0.01, 0.02)),
+    "driven": (0.95, (0.0, 0.0, 0.02)),
+    "rushed": (0.7, (0.0, 0.1, 0.2)),
+    "mixed": (0.5, (0.1, 0.1, 0.1)),
+    "garbage": (0.3, (0.4, 0.2, 0.1)),
 }
+"""How a run behaves: the share of stretches that drive the arm hard, the others being fine; and the shares of single
+proposals between them that cannot be read, come at the wrong time, or come in a strange way."""
+
 _FAULT_SHARES = (0.0, 0.002, 0.01, 0.05)
 """Faults per proposal; a run has one of these shares."""
 
-PROPOSALS = tuple(sorted({k for weights in MOODS.values() for k in weights}))
+PROPOSALS = tuple(sorted({k for weights in (_FINE, _DRIVEN, *_SINGLE) for k in weights}))
 FAULTS = (
     "stall",
     "stop",
@@ -171,19 +165,17 @@ class HostileRun:
         self.fault_share = pick(_FAULT_SHARES)
         self.tick_ns = pick((10 * MS, 10 * MS, 10 * MS, 5 * MS, 0, 7 * MS + 1))
         self.next_tick = self.now_ns + self.tick_ns
-        self.pace = pick(("even", "even", "jitter", "uneven", "tiny", "fast"))
+        self.pace = pick(("even", "even", "even", "jitter", "uneven", "uneven", "tiny", "fast"))
         self.tracking = pick(("exact", "noisy", "lags", "random", "stuck"))
         self.delay = pick((0, 0, 1 * MS, 5 * MS, 15 * MS))
         self.lead = pick((0, 0, 0, 5 * MS, -10 * MS, 20 * MS, self.period))
-        self.scale = 10.0 ** (-4.0 + 3.5 * self.draw())
+        self.scale = 10.0 ** (-5.0 + 4.5 * self.draw())
 
     def _draw_tables(self) -> None:
         """Random rows for a block of proposals."""
         rng, limits, n = self.rng, self.limits, len(self.names)
-        weights = MOODS[self.mood]
-        kinds = list(weights)
-        self._methods = [(k, getattr(self, f"_{k}")) for k in kinds]
-        self._kind = rng.choice(len(kinds), _BLOCK, p=list(weights.values())).tolist()
+        self._methods = [getattr(self, f"_{k}") for k in PROPOSALS]
+        self._kind = self._draw_kinds()
         span = limits.high - limits.low
         self._far_rows = rng.uniform(limits.low - span, limits.high + span, (_BLOCK, n))
         self._noise = rng.uniform(-1.0, 1.0, (_BLOCK + 5000, n))
@@ -206,6 +198,17 @@ class HostileRun:
         self._flip_every = int(self.pick((1, 1, 2, 3, 7)))
         self._end_rows = rng.random((64, n)) < 0.5
         self._bank = rng.uniform(-4.0, 4.0, (5000, n)) if self.draw() < 0.5 else self._smooth_rows
+
+    def _draw_kinds(self) -> list[int]:
+        """Indices into `PROPOSALS`: stretches of one kind, single ones of others between."""
+        rng, (driven, singles) = self.rng, MOODS[self.mood]
+        hard = rng.random(_BLOCK) < driven
+        kinds = np.where(hard, _drawn(rng, _DRIVEN), _drawn(rng, _FINE))
+        lengths = np.exp(rng.uniform(0.0, np.where(hard, 4.0, 6.0))).astype(np.int64)
+        kinds = np.repeat(kinds, lengths)[:_BLOCK]
+        for weights, share in zip(_SINGLE, singles, strict=True):
+            kinds = np.where(rng.random(_BLOCK) < share, _drawn(rng, weights), kinds)
+        return list(kinds.tolist())
 
     # -- small things --------------------------------------------------------------------------------------------
 
@@ -285,7 +288,7 @@ class HostileRun:
         if tracking == "exact":
             return self.last
         if tracking == "noisy":
-            return self.last + 1e-4 * self._noise[self.calls % _BLOCK]
+            return np.asarray(self.last + 1e-4 * self._noise[self.calls % _BLOCK])
         if tracking == "lags":
             self.measured = self.measured + 0.3 * (self.last - self.measured)
             return self.measured
@@ -336,7 +339,7 @@ class HostileRun:
                 self.kinds[fault] += 1
                 getattr(self, f"_fault_{fault}")()
             self.wait(self._gaps[at])
-            self._methods[self._kind[at]][1]()
+            self._methods[self._kind[at]]()
 
     def calm_down(self) -> None:
         """End every fault, stop and hold."""
@@ -400,8 +403,7 @@ class HostileRun:
         return table[self.proposals : self.proposals + 1]
 
     def _smooth(self) -> None:
-        k = self.now_ns // self.period % _BLOCK
-        self.propose("smooth", self.chunk(self._smooth_rows[k : k + 1]))
+        self.propose("smooth", self.chunk(self.smooth_at(self.now_ns)[None]))
 
     def _near(self) -> None:
         self.propose("near", self.chunk(self.last + self.scale * self._row(self._noise)))
@@ -422,6 +424,12 @@ class HostileRun:
         rows = self.last + self.scale * (self._walk[at : at + size] - self._walk[at])
         period = self.pick((self.period, self.period, self.period // 2, 5 * MS, 1, 3 * self.period, 500 * MS))
         self.propose("rows", self.chunk(rows, period=period))
+
+    def smooth_at(self, time_ns: int) -> Vector:
+        """A motion well inside the limits, by time [ns]; shape (n,)."""
+        k, past = divmod(time_ns, self.period)
+        row = self._smooth_rows[k % _BLOCK]
+        return np.asarray(row + past / self.period * (self._smooth_rows[(k + 1) % _BLOCK] - row))
 
     # -- proposals that drive the arm as hard as can be -----------------------------------------------------------
 
@@ -510,14 +518,17 @@ class HostileRun:
 
     def _observed(self) -> None:
         off = self.pick((-99 * MS, -101 * MS, -_HOUR, 19 * MS, 21 * MS, _MINUTE))
-        self.propose("observed", self.chunk(self._some_rows(), observed=self.now_ns + off), bad=off in (-_HOUR, _MINUTE))
+        bad = abs(off) >= _MINUTE
+        self.propose("observed", self.chunk(self._some_rows(), observed=self.now_ns + off), bad=bad)
 
     def _extreme(self) -> None:
         stamps = {key: self.now_ns for key in ("start", "observed", "decided")}
         key = self.pick(("start", "observed", "decided"))
         stamps[key] = self.pick((-(2**62), 2**62, -1, 0, self.now_ns - _HOUR))
         bad = key != "decided" and abs(stamps[key] - self.now_ns) > 2_000 * MS
-        chunk = self.chunk(self._some_rows(), **stamps)
+        chunk = self.chunk(
+            self._some_rows(), start=stamps["start"], observed=stamps["observed"], decided=stamps["decided"]
+        )
         self.propose("extreme", chunk, bad=bad)
 
     def _gap(self) -> None:
@@ -607,12 +618,17 @@ class HostileRun:
         # An older measurement would be taken for the reset already.
         for _ in range(0 if self._behind() else self.count(0, 3)):
             self.wait(self.pick((0, 5 * MS, self.period)))
-            self.propose("near", self.chunk(self._some_rows()))
+            self._near()
         self.now_ns = min(self.now_ns, self.top_ns) - self.pick((1, MS, self.period, 1_000 * MS, _HOUR)) - 1
         self.next_tick = self.now_ns + self.tick_ns
         self._begin(self._place())
         if self.draw() < 0.2:
             self.fault, self.fault_left = self.pick(("state_odd", "state_far")), self.count(1, 5)
+        # At once: when time has gone on past the last measurement, nothing has gone back.
+        if self.draw() < 0.5:
+            self.step()
+        else:
+            self.propose("near", self.chunk(self._some_rows()))
 
     def _fault_reset_unused(self) -> None:
         if not self.fault_left and not self._behind():
@@ -653,7 +669,7 @@ class HostileRun:
 
     def _may_go_back(self) -> bool:
         """Whether an older measurement would not be taken for a reset."""
-        return not self.guard.reset_announced
+        return bool(not self.guard.reset_announced)
 
     def _behind(self) -> bool:
         """Whether the next measurement would be older than one before."""
@@ -682,6 +698,11 @@ class HostileRun:
 
     def _fault_state_none(self) -> None:
         self._strike("state_none", 0, 5)
+
+
+def _drawn(rng: np.random.Generator, weights: dict[str, float]) -> npt.NDArray[np.int64]:
+    share = np.array(list(weights.values()))
+    return rng.choice([PROPOSALS.index(k) for k in weights], _BLOCK, p=share / share.sum())
 
 
 def _uniforms(rng: np.random.Generator) -> Iterator[float]:
