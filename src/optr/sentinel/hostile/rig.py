@@ -128,6 +128,8 @@ class Rig:
         period = self.period * 1e-9
         most = rng.uniform(0.1, 0.8, n)
         turn = rng.uniform(0.3, 0.6 * limits.acceleration / limits.velocity)
+        whole = 2 * np.pi / (BLOCK * period)
+        turn = np.maximum(np.floor(turn / whole), 1.0) * whole  # the table ends where it began
         swing = np.minimum(most * limits.velocity / turn, 0.45 * span)
         t = np.arange(BLOCK)[:, None] * period
         self._smooth_rows = (limits.low + limits.high) / 2 + swing * np.sin(turn * t + rng.uniform(0, 6.28, n))
