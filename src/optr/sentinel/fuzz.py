@@ -18,15 +18,18 @@ from typing import Any
 
 import numpy as np
 
-from optr.errors import OptrError
 from optr.sentinel.codes import Outcome
-from optr.sentinel.guard import Guard, GuardSettings
+from optr.sentinel.config import load_config
+from optr.sentinel.guard import Guard
 from optr.sentinel.hostile import FAULTS, HostileRun, Track
 from optr.sentinel.oracle import Oracle
 from optr.spec import Spec, load_spec
 
 RUN = 2000
 """Proposals per run."""
+
+_AHEAD_NS = 20_000_000
+"""So far ahead of the clock a command may be due [ns]."""
 
 _KEPT = 20
 """Violations that are told one by one."""
@@ -143,16 +146,13 @@ class FuzzReport:
 
 def make_guard(spec: Spec, rules: Path | None) -> Guard:
     """A fresh guard, as the sentinel makes it."""
-    if rules is not None:
-        raise OptrError(f"{rules}: the guard takes no rules yet")
-    return Guard(spec)
+    return Guard(spec, load_config(spec, rules or ""))
 
 
-def make_oracle(spec: Spec) -> Oracle:
+def make_oracle(spec: Spec, rules: Path | None = None) -> Oracle:
     """The oracle for commands of the sentinel: its silence, and how far a stamp may lie ahead of the clock."""
-    settings = GuardSettings()
-    silence_ns = round((settings.late_periods + 1) * spec.period_ns)
-    return Oracle(spec.limits, silence_ns, round(settings.clock_tolerance * 1e9))
+    silence_ns = round((load_config(spec, rules or "").timing.late_periods + 1) * spec.period_ns)
+    return Oracle(spec.limits, silence_ns, _AHEAD_NS)
 
 
 def hostile_run(
@@ -248,4 +248,4 @@ def _numbered(settings: FuzzSettings, work: tuple[int, int]) -> FuzzReport:
         _specs[settings.spec] = load_spec(settings.spec)
     spec = _specs[settings.spec]
     run = hostile_run(spec, settings.seed, number, settings.rules)
-    return play(run, make_oracle(spec), number, proposals)
+    return play(run, make_oracle(spec, settings.rules), number, proposals)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from optr.sentinel.codes import Code, GuardState, Outcome
+from optr.sentinel.codes import Code, Outcome
 from optr.sentinel.guard import Guard
 from optr.spec import ActionChunk, JointSample, Source, Spec
 from optr.spec.values import Vector
@@ -264,12 +264,10 @@ class Rig:
     # -- bookkeeping -----------------------------------------------------------------------------------------------
 
     def calm_down(self) -> None:
-        """End every fault, stop and hold."""
+        """End every fault and hold; a stop stays until somebody re-arms."""
         self.fault_left, self.pending = 0, []
         for code in CODES:
             self.call("release", code)
-        if self.guard.state is GuardState.STOPPED:
-            self.call("rearm")
 
     def propose(self, kind: str, chunk: ActionChunk, bad: bool = False) -> None:
         """Give one proposal to the guard; `bad`: it must not pass."""
