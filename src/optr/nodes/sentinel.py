@@ -154,14 +154,10 @@ class SentinelNode(OptrNode[SentinelParams]):
         except ActionError as err:
             self.get_logger().error(f"joint state not understood: {err}", throttle_duration_sec=1.0)
             return
-        before = self._state
-        back = before is not None and sample.stamp_ns < before.stamp_ns and not self.guard.reset_announced
-        # In lock-step the announcement may come after the one measurement that it is about; both are waited for.
-        if back and before is not None and not self.params.lockstep:
-            by = (before.stamp_ns - sample.stamp_ns) * 1e-9
-            self.guard.inhibit(Code.CLOCK_BACKWARDS, f"a joint state is {by:.3f} s older than the one before it")
+        # In lock-step the announcement of a reset may come after the one measurement that it is about.
+        now = sample.stamp_ns if self._sim_time else self.now_ns()
+        if not self.params.lockstep and not self.guard.believes(now, sample):
             return
-        self.guard.release(Code.CLOCK_BACKWARDS)
         self._state = sample
         self._state_seen = time.monotonic_ns()
         self.guard.release(Code.OBSERVATION_STALE)

@@ -26,6 +26,12 @@ _ANNOUNCED_STATES = 50
 _CLOCK_TOLERANCE_NS = 20_000_000
 """A proposal is due now if it is due at most so much later [ns]."""
 
+_STATE_AHEAD_NS = 100_000_000
+"""A measurement this far ahead of the clock is not believed [ns]."""
+
+_AHEAD_OF_STATE_NS = 1_000_000_000
+"""The arm is moved by no clock that runs farther than this ahead of the newest measurement [ns]."""
+
 _CAUGHT_UP = 0.01
 """So near to what is proposed, a slow approach is over [rad or m]."""
 
@@ -259,12 +265,14 @@ class Guard:
         Returns:
             The command to send, or None if nothing is due; and the judgement of the proposal, None without one.
         """
-        if not self._follow(state):
+        if not self._follow(now_ns, state):
             return None, self._refuse(now_ns, chunk, [self.reason]) if chunk is not None else None
         assert state is not None
         assert self._motion is not None
-        self._credit_ns = min(self._credit_ns + max(0, now_ns - self._now_ns), self._silence_ns)
-        self._now_ns = max(self._now_ns, now_ns)
+        # A clock that jumps ahead must not carry the motion with it: it would have to wait until time has caught up.
+        moving_ns = min(now_ns, state.stamp_ns + _AHEAD_OF_STATE_NS)
+        self._credit_ns = min(self._credit_ns + max(0, moving_ns - self._now_ns), self._silence_ns)
+        self._now_ns = max(self._now_ns, moving_ns)
         at = Situation(now_ns, state, self.authority, chunk, self._motion.position, self._motion.velocity, self.seen)
         self._watch(at)
         if chunk is None:
@@ -522,21 +530,35 @@ class Guard:
         inside = np.minimum(np.maximum(target, limits.low), limits.high)
         return float(np.abs(inside - self._motion.position).max()) > self.config.timing.engage_distance
 
-    def _follow(self, state: JointSample | None) -> bool:
+    def believes(self, now_ns: int, state: JointSample) -> bool:
+        """Whether a measurement can be the newest one; if it cannot, the arm is held until one comes that can.
+
+        Args:
+            now_ns: Time on the node clock [ns].
+            state: What came.
+        """
+        ahead = (state.stamp_ns - now_ns) * 1e-9
+        if ahead > _STATE_AHEAD_NS * 1e-9:
+            self.inhibit(Code.CLOCK_BACKWARDS, f"a joint state is {ahead:.3f} s ahead of the clock")
+            return False
+        if self._state_ns is not None and state.stamp_ns < self._state_ns and not self.reset_announced:
+            # Nobody said that the environment was reset: an old measurement, another source, a clock set back.
+            back = (self._state_ns - state.stamp_ns) * 1e-9
+            self.inhibit(Code.CLOCK_BACKWARDS, f"a joint state is {back:.3f} s older than the one before it")
+            return False
+        self.release(Code.CLOCK_BACKWARDS)
+        return True
+
+    def _follow(self, now_ns: int, state: JointSample | None) -> bool:
         """Take note of the measured state; False while there is nothing to start from."""
         if state is None:
             return False
+        if not self.believes(now_ns, state):
+            return self._motion is not None  # the commanded motion stays what it is, and ramps to rest
         if self._state_ns is not None and state.stamp_ns < self._state_ns:
-            if not self.reset_announced:
-                # Nobody said that the environment was reset: an old measurement, another source, a clock set back.
-                # The commanded motion stays what it is, and ramps to rest.
-                back = (self._state_ns - state.stamp_ns) * 1e-9
-                self.inhibit(Code.CLOCK_BACKWARDS, f"a joint state is {back:.3f} s older than the one before it")
-                return self._motion is not None
             self._begin_anew()
         elif self._state_ns != state.stamp_ns:
             self._announced = max(0, self._announced - 1)
-        self.release(Code.CLOCK_BACKWARDS)
         self._state_ns = state.stamp_ns
         if self._motion is not None:
             return True
@@ -596,10 +618,10 @@ class Guard:
         """
         assert self._motion is not None
         since = due_ns - self._due_ns
-        if since > self._silence_ns:
+        if since > self._silence_ns and self._credit_ns >= self._silence_ns:
             self._motion = Motion.at_rest(self._motion.position)
             since = self._silence_ns
-            self._due_ns = due_ns - since
+            self._due_ns = max(due_ns, self._now_ns) - since
         given = max(0, min(since, self._credit_ns))
         self._credit_ns -= given
         self._due_ns += given
