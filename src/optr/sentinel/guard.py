@@ -18,7 +18,7 @@ from optr.sentinel.motion import Motion, MotionLimiter
 from optr.sentinel.rule import Finding, Judgement, PathRule, ProposalRule, Rule, Seen, Situation, WatchRule
 from optr.sentinel.rules.limits import LimitRule
 from optr.spec import ActionChunk, ColumnOrder, Command, JointSample, Source, Spec
-from optr.spec.values import Vector
+from optr.spec.values import Vector, all_finite
 
 _ANNOUNCED_STATES = 50
 """Measurements for which the announcement of a reset holds: some of the time before may still be on their way."""
@@ -537,6 +537,11 @@ class Guard:
             now_ns: Time on the node clock [ns].
             state: What came.
         """
+        if not all_finite(state.position):
+            k = int(np.argmin(np.isfinite(state.position)))
+            self.inhibit(Code.STATE_NOT_A_NUMBER, f"{self.order.names[k]} is measured at {state.position[k]}")
+            return False
+        self.release(Code.STATE_NOT_A_NUMBER)
         ahead = (state.stamp_ns - now_ns) * 1e-9
         if ahead > _STATE_AHEAD_NS * 1e-9:
             self.inhibit(Code.CLOCK_BACKWARDS, f"a joint state is {ahead:.3f} s ahead of the clock")
@@ -584,8 +589,8 @@ class Guard:
         limits = self._limiter.limits
         inside = np.clip(state.position, limits.low, limits.high)
         off = np.abs(inside - state.position)
-        if not np.isfinite(state.position).all() or off.max() > self.config.timing.start_tolerance:
-            k = int(np.argmax(np.where(np.isfinite(off), off, np.inf)))
+        if off.max() > self.config.timing.start_tolerance:
+            k = int(np.argmax(off))
             self._holding = Finding(
                 Code.STATE_OUT_OF_LIMITS,
                 f"{limits.names[k]} stands at {state.position[k]:.3f}, outside [{limits.low[k]:.3f}, "
