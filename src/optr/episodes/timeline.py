@@ -37,7 +37,7 @@ _UNITS = {
 
 @dataclass(frozen=True)
 class Entry:
-    """Consecutive verdicts with the same outcome and the same codes.
+    """Consecutive verdicts about one operator with the same outcome and the same codes.
 
     Attributes:
         begin_s: Time of the first [s since the first measurement].
@@ -173,9 +173,11 @@ def _at_worst(said: Said | None) -> str:
 
 def unit_of(said: Said, spec: Spec) -> str:
     """Unit of the value and limit of what was said; empty where it is not known."""
-    joints = {c.name: c.unit for c in spec.action.channels}
     known = _UNITS.get(said.code, "")
-    return known.format(joints[said.subject]) if "{}" in known and said.subject in joints else known.replace("{}", "")
+    if "{}" not in known:
+        return known
+    joints = {c.name: c.unit for c in spec.action.channels}
+    return known.format(joints[said.subject]) if said.subject in joints else ""
 
 
 def farthest(said: Sequence[Said]) -> Said | None:
@@ -188,16 +190,18 @@ def farthest(said: Sequence[Said]) -> Said | None:
 
 def _entries(verdicts: Verdicts, times: npt.NDArray[np.float64]) -> list[Entry]:
     runs: list[list[int]] = []
-    before: tuple[int, tuple[str, ...], str] | None = None
+    # Operators take turns where several propose: each has a run of its own.
+    going: dict[str, tuple[int, tuple[str, ...], list[int]]] = {}
     for k, (outcome, codes) in enumerate(zip(verdicts.outcomes.tolist(), verdicts.codes, strict=True)):
+        operator = verdicts.proposals[k][0]
         if outcome == 0 and not codes:
-            before = None
+            going.pop(operator, None)
             continue
-        key = (outcome, codes, verdicts.proposals[k][0])
-        if key != before:
-            runs.append([])
-        before = key
-        runs[-1].append(k)
+        last = going.get(operator)
+        if last is None or last[:2] != (outcome, codes):
+            last = going[operator] = (outcome, codes, [])
+            runs.append(last[2])
+        last[2].append(k)
     return [_entry(verdicts, run, [float(times[k]) for k in run]) for run in runs]
 
 

@@ -1,0 +1,16 @@
+"""`optr sentinel`: what the guard did, would do, and is told to do."""
+
+from __future__ import annotations
+
+import click
+
+from optr.cli.sentinel_explain import explain
+
+
+@click.group()
+def sentinel() -> None:
+    """Look at the guard's work, try its rules on recordings, and talk to a running one."""
+
+
+for command in (explain,):
+    sentinel.add_command(command)
