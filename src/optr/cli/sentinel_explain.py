@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -156,7 +157,7 @@ def _print(timeline: Timeline, spec: Spec, rows: int, written: Sequence[Path]) -
         console.print(_entries(timeline, spec, rows))
     unready = [s for s in timeline.states if s.state != "ready"]
     if unready:
-        table = Table(r"from \[s]", r"for \[s]", "state", "code", "why", title="not ready")
+        table = Table(r"from \[s]", r"for \[s]", "state", "code", "why", title="not ready", box=box.SIMPLE_HEAD)
         for s in unready[: rows or None]:
             state = f"[{_COLORS[s.state]}]{s.state}[/]" if s.state in _COLORS else s.state
             table.add_row(f"{s.begin_s:.3f}", f"{s.end_s - s.begin_s:.3f}", state, s.code, escape(s.text))
@@ -171,10 +172,10 @@ def _print(timeline: Timeline, spec: Spec, rows: int, written: Sequence[Path]) -
 def _entries(timeline: Timeline, spec: Spec, rows: int) -> Table:
     left = len(timeline.entries) - rows if rows else 0
     caption = f"{left} more: --rows 0 prints all" if left > 0 else None
-    table = Table(title="not plainly allowed", caption=caption)
+    table = Table(title="not plainly allowed", caption=caption, box=box.SIMPLE_HEAD)
     for name in ("time [s]", "for [s]", "outcome", "code", "subject", "value", "limit", "count"):
         right = name in ("time [s]", "for [s]", "value", "limit", "count")
-        table.add_column(escape(name), justify="right" if right else "left")
+        table.add_column(escape(name), justify="right" if right else "left", overflow="fold")
     for entry in timeline.entries[: rows or None]:
         table.add_row(*_row(entry, spec))
     return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from optr.episodes.clock import EpisodeClock
-from optr.episodes.read import Array, EpisodeReader
+from optr.episodes.read import Array, EpisodeReader, Series
 from optr.episodes.timeline import Timeline, read_timeline
 from optr.errors import EpisodeError
 from optr.spec import Channel, Spec, decoder, stamp_ns
+from optr.spec.values import Vector
 
 matplotlib.use("Agg")
 
@@ -141,4 +143,37 @@ def video_of_episode(reader: EpisodeReader, spec: Spec, path: Path) -> Path | No
             frame.pts, frame.time_base = at, Fraction(1, 1000)
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
+    return path
+
+
+def plot_commands(
+    recorded: Series, stamps_ns: Sequence[int], positions: Sequence[Vector], spec: Spec, path: Path
+) -> Path:
+    """Draw recorded commands and others at other times, one below the other by joint, as PNG.
+
+    Args:
+        recorded: Commands of a recording.
+        stamps_ns: When the others are due [ns].
+        positions: The others, each of shape (n,), in the order of the action vector.
+        spec: The robot.
+        path: File to write.
+    """
+    names = spec.action.names
+    others = Series(np.array(stamps_ns, dtype=np.int64), np.array(positions).reshape(-1, len(names))).since_reset()
+    recorded = recorded.since_reset()
+    stamps = np.concatenate([recorded.stamps_ns, others.stamps_ns])
+    begin = int(stamps.min()) if len(stamps) else 0
+    figure = Figure(figsize=(11, 1.45 * len(names) + 1.0), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(len(names), 1, sharex=True))
+    for k, (axis, name) in enumerate(zip(axes, names, strict=True)):
+        for label, color, width, series in (("recorded", _PROPOSED, 3.5, recorded), ("new", _COMMANDED, 1.4, others)):
+            axis.plot((series.stamps_ns - begin) * 1e-9, series.values[:, k], color=color, lw=width, label=label)
+        axis.set_ylabel(f"{name}\n[{spec.action.channels[k].unit}]", fontsize=8)
+        axis.grid(alpha=0.25)
+        axis.margins(x=0.01)
+    axes[-1].set_xlabel("time [s]")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    figure.suptitle("commands as recorded, and by the new guard", x=0.01, ha="left", fontsize=10)
+    figure.savefig(path, dpi=110, format="png")
     return path
