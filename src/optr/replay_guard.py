@@ -337,7 +337,7 @@ class _Bench:
 
 
 class _Lockstep(_Bench):
-    """One step of the guard per proposal, at the joint state that it rests on."""
+    """One step of the guard per proposal, at the joint state of its verdict: that which it rests on."""
 
     def __init__(self, guard: Guard, events: list[_Event]) -> None:
         super().__init__(guard, events)
@@ -372,7 +372,8 @@ class _Lockstep(_Bench):
         chunk = self._waiting
         if chunk is None or self._step_ns < 0:
             return
-        state = self._states.get(chunk.observation_ns)
+        waiting = self.verdicts.get((chunk.operator_id, chunk.sequence))
+        state = self._states.get(waiting[0][0] if waiting else chunk.observation_ns)
         if state is not None:
             self._waiting = None
             self._judge_at(state, chunk)
