@@ -76,18 +76,17 @@ class SentinelClient:
         Raises:
             NoSentinelError: If none is heard, or no more.
         """
-        shown: tuple[Any, ...] = ()
-        yield self.wait()
+        status = self.wait()
+        yield status
         while True:
-            before = self._heard
-            if not self._until(lambda before=before: self._heard > before):  # type: ignore[misc]
-                raise NoSentinelError(f"the sentinel has said nothing for {self._timeout_s:g} s")
-            status = self.status
-            assert status is not None
-            short = (status.state, status.code, tuple(n.partition(":")[0] for n in status.notices), status.authority)
-            if shown and short != shown:
-                yield status
-            shown = short
+            shown = _short(status)
+            heard = self._heard
+            while _short(status) == shown:
+                if not self._until(lambda heard=heard: self._heard > heard):  # type: ignore[misc]
+                    raise NoSentinelError(f"the sentinel has said nothing for {self._timeout_s:g} s")
+                heard, status = self._heard, self.status
+                assert status is not None
+            yield status
 
     def stop(self) -> str:
         """Ramp the arm to rest and latch; answers what the sentinel says.
@@ -147,3 +146,8 @@ class SentinelClient:
     def _on_status(self, msg: SentinelStatus) -> None:
         self.status = msg
         self._heard += 1
+
+
+def _short(status: SentinelStatus) -> tuple[Any, ...]:
+    """What is worth telling of a change: not ages and counts, which change all the time."""
+    return status.state, status.code, tuple(n.partition(":")[0] for n in status.notices), status.authority
