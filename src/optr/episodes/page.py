@@ -34,7 +34,7 @@ img { max-width: 100%; display: block }
 .plot { background: #fff; border: 1px solid #ddd }
 .entry { background: #fff; border: 1px solid #ddd; border-left-width: 6px; margin: 12px 0; padding: 10px 16px }
 .entry h3 { font-size: 15px; margin: 0 0 6px } .entry table { width: auto; margin-bottom: 6px }
-.entry p { margin: 4px 0 }
+.entry p { margin: 4px 0 } .entry td { white-space: nowrap } table.small { width: auto }
 .frames { display: flex; gap: 10px; flex-wrap: wrap } figure { margin: 4px 0 } figcaption { font-size: 12px }
 .allowed.entry { border-left-color: #5aa469 } .limited.entry { border-left-color: #f2a35e }
 .refused.entry { border-left-color: #d6589f } .stopped.entry { border-left-color: #e04040 }
