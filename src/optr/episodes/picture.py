@@ -25,6 +25,7 @@ matplotlib.use("Agg")
 
 _OUTCOMES = {"limited": "#f2a35e", "refused": "#e58bbd", "stopped": "#e04040"}
 _STATES = {"ready": "#8fce93", "holding": "#9a9a9a", "stopped": "#e04040"}
+_JOINED_S = 0.03
 _PROPOSED, _COMMANDED, _MEASURED = "#b3b3b3", "#1b6ca8", "#d9822b"
 
 
@@ -88,10 +89,25 @@ def _draw_states(axis: Axes, timeline: Timeline) -> None:
 
 def _shade(axis: Axes, timeline: Timeline) -> None:
     """What was limited, refused or stopped; refusals of those without authority change nothing for the arm."""
-    for entry in timeline.entries:
-        if entry.outcome in _OUTCOMES and "WRONG_AUTHORITY" not in entry.codes:
-            color = _OUTCOMES[entry.outcome]
-            axis.axvspan(entry.begin_s, max(entry.end_s, entry.begin_s + 0.01), color=color, alpha=0.3, lw=0, zorder=0)
+    for outcome, color in _OUTCOMES.items():
+        spans: list[list[float]] = []
+        for entry in timeline.entries:
+            if entry.outcome != outcome or "WRONG_AUTHORITY" in entry.codes:
+                continue
+            # Entries that follow one another are one patch: thousands of them would take minutes to draw.
+            if spans and entry.begin_s - spans[-1][1] < _JOINED_S:
+                spans[-1][1] = max(spans[-1][1], entry.end_s)
+            else:
+                spans.append([entry.begin_s, max(entry.end_s, entry.begin_s + 0.01)])
+        axis.broken_barh(
+            [(begin, end - begin) for begin, end in spans],
+            (0, 1),
+            transform=axis.get_xaxis_transform(),
+            color=color,
+            alpha=0.3,
+            lw=0,
+            zorder=0,
+        )
 
 
 def _keep_in_view(axis: Axes, commanded: Array, measured: Array, channel: Channel) -> None:
