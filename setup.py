@@ -79,6 +79,18 @@ setup(
             "push = optr.connectors.sim.tasks.push:Push",
             "pick_place = optr.connectors.sim.tasks.pick_place:PickPlace",
         ],
+        "optr.conditions": [
+            "at_rest = optr.sentinel.conditions:AtRest",
+            "near_home = optr.sentinel.conditions:NearPose",
+            "near_first_row = optr.sentinel.conditions:NearFirstRow",
+            "joint_within = optr.sentinel.conditions:JointWithin",
+            "task_succeeded = optr.sentinel.conditions:TaskSucceeded",
+        ],
+        "optr.recoveries": [
+            "retreat = optr.sentinel.conditions:Retreat",
+            "open_gripper = optr.sentinel.conditions:OpenGripper",
+            "wait = optr.sentinel.conditions:Wait",
+        ],
         "optr.rules": [
             "authority = optr.sentinel.rules.proposal:Authority",
             "replayed = optr.sentinel.rules.proposal:Replayed",

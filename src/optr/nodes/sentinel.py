@@ -106,7 +106,8 @@ class SentinelNode(OptrNode[SentinelParams]):
         self._refuse_company(spec.action.topic)
         self._born = time.monotonic()
         self._state: JointSample | None = None
-        self._action_number = -1
+        self._action_number = self._recovered_ns = -1
+        self._over = False
         self._deadman, self._deadman_seen = False, 0
         self._deadman_for = _listed(p.deadman_for)
         self._waiting: ActionChunk | None = None
@@ -153,25 +154,42 @@ class SentinelNode(OptrNode[SentinelParams]):
         except ActionError as err:
             self.get_logger().error(f"joint state not understood: {err}", throttle_duration_sec=1.0)
             return
-        before = self._state
-        back = before is not None and sample.stamp_ns < before.stamp_ns and not self.guard.reset_announced
-        # In lock-step the announcement may come after the one measurement that it is about; both are waited for.
-        if back and before is not None and not self.params.lockstep:
-            by = (before.stamp_ns - sample.stamp_ns) * 1e-9
-            self.guard.inhibit(Code.CLOCK_BACKWARDS, f"a joint state is {by:.3f} s older than the one before it")
+        # In lock-step the announcement of a reset may come after the one measurement that it is about.
+        now = sample.stamp_ns if self._sim_time else self.now_ns()
+        if not self.params.lockstep and not self.guard.believes(now, sample):
             return
-        self.guard.release(Code.CLOCK_BACKWARDS)
         self._state = sample
         self._state_seen = time.monotonic_ns()
         self.guard.release(Code.OBSERVATION_STALE)
         if self.params.lockstep and self._waiting is not None:
             self._judge(self._waiting)
+        self._recover()
+
+    def _recover(self) -> None:
+        """In lock-step, where no ticks move the arm: answer an observation in place of the operator."""
+        state = self._state
+        if not (self.params.lockstep and self.guard.recovering and state is not None):
+            return
+        if state.stamp_ns == self._step_ns and state.stamp_ns != self._recovered_ns:
+            self._recovered_ns = state.stamp_ns
+            self._advance(state.stamp_ns, state)
+
+    def _advance(self, now: int, state: JointSample | None) -> None:
+        command, judgement = self.guard.step(now, state)
+        self._send(command)
+        if judgement is not None:
+            self._tell(judgement, now)
 
     def _on_step(self, msg: StepResult) -> None:
         self._step_ns = stamp_ns(msg.header.stamp)
         if msg.episode != self._episode:
             self._episode = msg.episode
             self.guard.announce_reset()
+            self.guard.begin_task(msg.task)
+        if (msg.terminated or msg.truncated) and not self._over:
+            self.guard.end_task(msg.success)
+        self._over = msg.terminated or msg.truncated
+        self._recover()
         if self._waiting is not None:
             self._judge(self._waiting)
 
@@ -202,8 +220,7 @@ class SentinelNode(OptrNode[SentinelParams]):
     def _tick(self) -> None:
         self._watch()
         if not self.params.lockstep:
-            command, _ = self.guard.step(self._now(self._state), self._state)
-            self._send(command)
+            self._advance(self._now(self._state), self._state)
         self._show(changes_only=True)
         if self.guard.state is GuardState.STOPPED and not self._stop_known.is_set():
             self._stop_known.set()

@@ -7,16 +7,17 @@ sentinel parts of both. What is not named stays as it is.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, cast, get_args, get_origin, get_type_hints
+from typing import Any
 
 from optr.errors import SpecError
 from optr.plugins import load_plugin, plugin_names
 from optr.sentinel.codes import Response
-from optr.sentinel.rule import Rule, Setting
+from optr.sentinel.decode import decode_setting, settings_of
+from optr.sentinel.rule import Rule
 from optr.sentinel.rules.limits import LimitRule
 from optr.share import share_path
 from optr.spec import JointLimits, Spec
@@ -31,6 +32,7 @@ _TOP = (
     "engage_share",
     "rules",
     "tasks",
+    "actions",
 )
 _NEEDED = ("authority", "shape", "position", "velocity", "acceleration", "step")
 """Rules that cannot be turned off: without them there is no guard."""
@@ -82,19 +84,21 @@ class ActiveRule:
     response: Response
 
 
+@dataclass(frozen=True)
 class SentinelConfig:
     """Settings of a guard. Made by `load_config`; each guard makes its own rules from it.
 
     Attributes:
         timing: Times and takeover.
         rules: Every rule by name, in the order in which they are asked.
-        tasks: Conditions by task, as read by `optr.sentinel.conditions`.
+        tasks: Conditions by task, read by `optr.sentinel.conditions`.
+        actions: Conditions by kind of action, likewise.
     """
 
-    def __init__(self, timing: Timing, rules: dict[str, RuleSetting], tasks: dict[str, Marked] | None = None) -> None:
-        self.timing = timing
-        self.rules = rules
-        self.tasks = tasks or {}
+    timing: Timing
+    rules: Mapping[str, RuleSetting]
+    tasks: Mapping[str, Marked]
+    actions: Mapping[str, Marked]
 
     def without(self, *names: str) -> SentinelConfig:
         """The same with some rules turned off.
@@ -108,7 +112,7 @@ class SentinelConfig:
                 raise SpecError(f"no rule {name!r} is configured; there are: {', '.join(rules)}")
             _check_needed(name, rules[name].where)
             rules[name] = RuleSetting(name, None, {}, "", on=False)
-        return SentinelConfig(self.timing, rules, self.tasks)
+        return replace(self, rules=rules)
 
     def make(self, spec: Spec) -> list[ActiveRule]:
         """New rules for a robot, bound to it.
@@ -159,7 +163,7 @@ def load_config(spec: Spec, source: str | os.PathLike[str] = "") -> SentinelConf
 
 @lru_cache(maxsize=1)
 def _shipped() -> SentinelConfig:
-    return _change(SentinelConfig(Timing(), {}), read_marked(share_path("config", "sentinel.yaml")))
+    return _change(SentinelConfig(Timing(), {}, {}, {}), read_marked(share_path("config", "sentinel.yaml")))
 
 
 def _change(config: SentinelConfig, node: Marked) -> SentinelConfig:
@@ -175,10 +179,11 @@ def _change(config: SentinelConfig, node: Marked) -> SentinelConfig:
     rules = dict(config.rules)
     for name, entry in given["rules"].items() if "rules" in given else ():
         rules[name] = _rule(name, entry, rules.get(name))
-    tasks = dict(config.tasks)
-    for name, entry in given["tasks"].items() if "tasks" in given else ():
-        tasks[name] = entry
-    return SentinelConfig(Timing(**timing), rules, tasks)
+    more = {
+        key: {**getattr(config, key), **(dict(given[key].items()) if key in given else {})}
+        for key in ("tasks", "actions")
+    }
+    return SentinelConfig(Timing(**timing), rules, more["tasks"], more["actions"])
 
 
 def _rule(name: str, node: Marked, before: RuleSetting | None) -> RuleSetting:
@@ -191,24 +196,15 @@ def _rule(name: str, node: Marked, before: RuleSetting | None) -> RuleSetting:
             node.fail(f"expected settings or 'off', got {node.text()!r}")
         _check_needed(name, f"{where}: {node.key}")
         return RuleSetting(name, None, {}, where, on=False)
-    settings = settings_of(kind)
-    given = node.fields(("do", *settings))
+    given = node.fields(("do", *settings_of(kind)))
     response = before.response if before is not None else None
     if "do" in given:
         response = Response(given["do"].choice([str(r) for r in kind.responses], f"; rule {name} has these"))
     options = dict(before.options) if before is not None else {}
-    hints = get_type_hints(kind)
     for key, entry in given.items():
         if key != "do":
-            options[key] = _checked(entry, _decode(entry, hints[key]), settings[key])
+            options[key] = decode_setting(kind, key, entry)
     return RuleSetting(name, response, options, where)
-
-
-def settings_of(kind: type[Rule]) -> dict[str, Setting]:
-    """What the configuration may set about a rule, by name."""
-    if not is_dataclass(kind):
-        return {}
-    return {f.name: f.metadata["setting"] for f in fields(kind) if "setting" in f.metadata}
 
 
 @cache
@@ -222,49 +218,3 @@ def _rule_class(name: str) -> type[Rule]:
 def _check_needed(name: str, where: str) -> None:
     if name in _NEEDED:
         raise SpecError(f"{where}: rule {name!r} cannot be turned off; these cannot: {', '.join(_NEEDED)}")
-
-
-def _checked(node: Marked, value: Any, known: Setting) -> Any:
-    for number in _numbers(value) if known.low is not None and known.high is not None else ():
-        if not cast(float, known.low) <= number <= cast(float, known.high):
-            unit = f" {known.unit}" if known.unit else ""
-            node.fail(f"is {number:g}, expected {known.low:g} to {known.high:g}{unit}: {known.text}")
-    return value
-
-
-def _numbers(value: Any) -> Iterable[float]:
-    if isinstance(value, bool):
-        return ()
-    if isinstance(value, int | float):
-        return (value,)
-    return [n for v in value for n in _numbers(v)] if isinstance(value, tuple) else ()
-
-
-def _decode(node: Marked, hint: Any) -> Any:
-    """A YAML value as the type that a field asks for."""
-    if hint is float:
-        return node.number()
-    if hint is bool:
-        return node.choice(["true", "false"]) == "true"
-    if hint is int:
-        return node.integer(low=-(2**53))
-    if hint is str:
-        return node.text()
-    if get_origin(hint) is tuple:
-        inner = get_args(hint)
-        elements = node.elements()
-        if inner[-1] is Ellipsis:
-            return tuple(_decode(e, inner[0]) for e in elements)
-        if len(elements) != len(inner):
-            node.fail(f"expected {len(inner)} values, got {len(elements)}")
-        return tuple(_decode(e, h) for e, h in zip(elements, inner, strict=True))
-    if is_dataclass(hint) and isinstance(hint, type):
-        known = {f.name: f for f in fields(hint)}
-        required = [n for n, f in known.items() if f.default is MISSING and f.default_factory is MISSING]
-        given = node.fields(known, required=required)
-        hints = get_type_hints(hint)
-        try:
-            return hint(**{k: _decode(v, hints[k]) for k, v in given.items()})
-        except ValueError as err:
-            node.fail(str(err))
-    raise TypeError(f"a setting cannot be {hint}")

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from optr.errors import GuardError
 from optr.sentinel.codes import Code, GuardState, Outcome, Response
+from optr.sentinel.conditions import Conduct, Phase, Scene, read_duties
 from optr.sentinel.config import SentinelConfig, load_config
 from optr.sentinel.motion import Motion, MotionLimiter
 from optr.sentinel.rule import Finding, Judgement, PathRule, ProposalRule, Rule, Seen, Situation, WatchRule
@@ -24,6 +25,12 @@ _ANNOUNCED_STATES = 50
 
 _CLOCK_TOLERANCE_NS = 20_000_000
 """A proposal is due now if it is due at most so much later [ns]."""
+
+_STATE_AHEAD_NS = 100_000_000
+"""A measurement this far ahead of the clock is not believed [ns]."""
+
+_AHEAD_OF_STATE_NS = 1_000_000_000
+"""The arm is moved by no clock that runs farther than this ahead of the newest measurement [ns]."""
 
 _CAUGHT_UP = 0.01
 """So near to what is proposed, a slow approach is over [rad or m]."""
@@ -82,6 +89,10 @@ class Guard:
         self.seen: dict[str, Seen] = {}
         self.notices: dict[str, Finding] = {}
         self._limiter = MotionLimiter(config.limits(spec))
+        self.conduct = Conduct(read_duties(config.tasks, config.actions, spec))
+        self._task = ""
+        self._acting = ""
+        self._recoveries = 0
         self._take(config.make(spec))
         self._silence_ns = round((config.timing.late_periods + 1) * spec.period_ns)
         self._clear_ns = _ns(config.timing.clear_time)
@@ -109,7 +120,8 @@ class Guard:
             c: (r.name, do) for r, do in awake if isinstance(r, LimitRule) and do is not Response.LIMIT for c in r.codes
         }
         self._told = [r for r, _ in awake if type(r).judged is not Rule.judged]
-        self.features = tuple(dict.fromkeys(k for r, _ in awake for k in r.features()))
+        wanted = [k for r, _ in awake for k in r.features()]
+        self.features = tuple(dict.fromkeys([*wanted, *self.conduct.features]))
 
     # -- state ---------------------------------------------------------------------------------------------------
 
@@ -118,7 +130,7 @@ class Guard:
         """READY, HOLDING or STOPPED."""
         if self._stop is not None:
             return GuardState.STOPPED
-        return GuardState.HOLDING if self._inhibited or self._causes or self._holding else GuardState.READY
+        return GuardState.HOLDING if self._blocked or self._holding else GuardState.READY
 
     @property
     def reason(self) -> Finding | None:
@@ -134,7 +146,23 @@ class Guard:
             return finding
         for cause in self._causes.values():
             return cause.finding
-        return None
+        return self._unmet
+
+    @property
+    def _unmet(self) -> Finding | None:
+        """Which condition of a task or kind of action does not hold."""
+        conduct = self.conduct
+        if not conduct.failing:
+            return None
+        if conduct.recovering is not None:
+            return Finding(Code.RECOVERING, f"{conduct.recovering.name}, because {conduct.failing}")
+        code = Code.PRECONDITION if conduct.phase is Phase.BEFORE else Code.POSTCONDITION
+        return Finding(code, conduct.failing)
+
+    @property
+    def recovering(self) -> bool:
+        """Whether a recovery moves the arm: call `step` without a proposal, also in lock-step."""
+        return self.conduct.recovering is not None
 
     @property
     def at_rest(self) -> bool:
@@ -174,6 +202,7 @@ class Guard:
             raise GuardError(f"{finding.code} persists: {finding.text}")
         self._stop = None
         self._causes.clear()
+        self.conduct.failing = ""
         self._holding = Finding(Code.NO_ACTION, "re-armed; waiting for an action")
 
     def inhibit(self, code: str, text: str) -> None:
@@ -203,6 +232,16 @@ class Guard:
         rank = self.takeover.index
         return self.authority not in self.takeover or rank(operator_id) < rank(self.authority)
 
+    def begin_task(self, task: str) -> None:
+        """A task begins; what the configuration wants `before` it is looked at until it holds."""
+        self._task = task
+        self.conduct.leave()
+        self.conduct.enter(task, Phase.BEFORE)
+
+    def end_task(self, success: bool) -> None:
+        """The task is over; what the configuration wants `after` it is looked at until it holds."""
+        self.conduct.enter(self._task, Phase.AFTER, success)
+
     def announce_reset(self) -> None:
         """The environment has said that it was reset: its time goes back, and the arm is where it is measured next."""
         self._announced = _ANNOUNCED_STATES
@@ -226,22 +265,30 @@ class Guard:
         Returns:
             The command to send, or None if nothing is due; and the judgement of the proposal, None without one.
         """
-        if not self._follow(state):
+        if not self._follow(now_ns, state):
             return None, self._refuse(now_ns, chunk, [self.reason]) if chunk is not None else None
         assert state is not None
         assert self._motion is not None
-        self._credit_ns = min(self._credit_ns + max(0, now_ns - self._now_ns), self._silence_ns)
-        self._now_ns = max(self._now_ns, now_ns)
+        # A clock that jumps ahead must not carry the motion with it: it would have to wait until time has caught up.
+        moving_ns = min(now_ns, state.stamp_ns + _AHEAD_OF_STATE_NS)
+        self._credit_ns = min(self._credit_ns + max(0, moving_ns - self._now_ns), self._silence_ns)
+        self._now_ns = max(self._now_ns, moving_ns)
         at = Situation(now_ns, state, self.authority, chunk, self._motion.position, self._motion.velocity, self.seen)
         self._watch(at)
         if chunk is None:
-            return self._carry_on(at), None
+            return self._without_proposal(at)
+        if chunk.operator_id in self.takeover:
+            self.conduct.leave()  # a person is over the conditions of a task as well
         if self._may_take(chunk.operator_id) and self._gate(replace(at, authority=chunk.operator_id))[0] is None:
             self.set_authority(chunk.operator_id)
             at = replace(at, authority=chunk.operator_id)
         finding, disturbs, told = self._gate(at)
         if finding is not None and not disturbs:
             return None, self._refuse(now_ns, chunk, [finding, *told])
+        if finding is None and self.recovering and self._stop is None:
+            return None, self._refuse(now_ns, chunk, [self._unmet, *told])
+        if finding is None and not chunk.abstains:
+            self._look_at_conditions(at)
         finding = self._blocked or finding
         if finding is None and chunk.abstains:
             failed = chunk.source is Source.FALLBACK
@@ -253,6 +300,50 @@ class Guard:
             command = self._hold(due_ns)
             return command, self._refuse(now_ns, chunk, [finding, *told])
         return self._accept(at, due_ns, chunk, told)
+
+    def _without_proposal(self, at: Situation) -> tuple[Command | None, Judgement | None]:
+        if self._acting and self._rows is None and self.at_rest:
+            self.conduct.enter(self._acting, Phase.AFTER)
+            self._acting = ""
+        goal = self._look_at_conditions(at)
+        if goal is None or self._stop is not None or self._inhibited or self._causes:
+            return self._carry_on(at), None
+        # A recovery proposes like everybody else, and passes every rule but that of the authority.
+        self._recoveries += 1
+        begin = max(at.now_ns, self._due_ns)
+        chunk = ActionChunk(
+            "recovery", self._recoveries, self.order.names, goal[None, :], at.state.stamp_ns, begin,
+            self.spec.period_ns, at.now_ns, Source.FALLBACK,
+        )  # fmt: skip
+        at = replace(at, chunk=chunk, authority=chunk.operator_id)
+        finding, _, told = self._gate(at)
+        if finding is None:
+            return self._accept(at, self._due(at.now_ns, chunk), chunk, told)
+        return self._hold(at.now_ns), self._refuse(at.now_ns, chunk, [finding, *told])
+
+    def _look_at_conditions(self, at: Situation) -> Vector | None:
+        """Look at what must hold; answers where a recovery wants the arm to go, shape (n,), or None."""
+        conduct, chunk = self.conduct, at.chunk
+        if not conduct.duties:
+            return None
+        if chunk is not None and conduct.phase is Phase.NONE:
+            kind = f"action:{chunk.source.name.lower()}"
+            if kind != self._acting:
+                conduct.enter(kind, Phase.BEFORE)
+        scene = Scene(at.now_ns, at.state, at.position, self.at_rest, self._ordered(chunk), conduct.success, self.seen)
+        before = conduct.phase
+        goal = conduct.look(scene)
+        if chunk is None and before is not conduct.phase:
+            self._holding = Finding(Code.NO_ACTION, "all conditions hold; waiting for an action")
+        if chunk is not None and conduct.phase is Phase.NONE:
+            self._acting = f"action:{chunk.source.name.lower()}"
+        return goal
+
+    def _ordered(self, chunk: ActionChunk | None) -> ActionChunk | None:
+        index = self.order.index(chunk.names) if chunk is not None else None
+        if chunk is None or index is None:
+            return chunk
+        return replace(chunk, names=self.order.names, values=chunk.values[:, index])
 
     def _gate(self, at: Situation) -> tuple[Finding | None, bool, list[Finding]]:
         """What speaks against the proposal, whether it ends what the arm does, and what is only told."""
@@ -296,13 +387,13 @@ class Guard:
         self, at: Situation, due_ns: int, chunk: ActionChunk, told: list[Finding]
     ) -> tuple[Command | None, Judgement]:
         assert self._motion is not None
-        index = self.order.index(chunk.names)
-        values = chunk.values if index is None else chunk.values[:, index]
-        chunk_here = chunk if index is None else replace(chunk, names=self.order.names, values=values)
+        chunk_here = self._ordered(chunk)
+        assert chunk_here is not None
+        values = chunk_here.values
         later = due_ns < chunk.start_ns
         target = values[0] if later or len(values) == 1 else _row_at(chunk_here, due_ns)
         before = self._motion, self._due_ns, self._credit_ns
-        engaging = self._engaging or self._far(target)
+        engaging = self._engaging or self.recovering or self._far(target)
         dt = 0.0 if later else self._spend(due_ns)
         found: list[Finding] = []
         moved = self._motion
@@ -316,7 +407,7 @@ class Guard:
             self._rows = None
             self._holding = against
             return self._hold(due_ns), self._refuse(at.now_ns, chunk, [against, *told])
-        self._rows, self._holding = chunk_here, None
+        self._rows, self._holding = None if self.recovering else chunk_here, None
         if later:
             self._engaging = engaging
             return self._hold(at.now_ns), self._judge(at.now_ns, chunk, Outcome.ALLOWED, told, values[0], "due later")
@@ -439,21 +530,35 @@ class Guard:
         inside = np.minimum(np.maximum(target, limits.low), limits.high)
         return float(np.abs(inside - self._motion.position).max()) > self.config.timing.engage_distance
 
-    def _follow(self, state: JointSample | None) -> bool:
+    def believes(self, now_ns: int, state: JointSample) -> bool:
+        """Whether a measurement can be the newest one; if it cannot, the arm is held until one comes that can.
+
+        Args:
+            now_ns: Time on the node clock [ns].
+            state: What came.
+        """
+        ahead = (state.stamp_ns - now_ns) * 1e-9
+        if ahead > _STATE_AHEAD_NS * 1e-9:
+            self.inhibit(Code.CLOCK_BACKWARDS, f"a joint state is {ahead:.3f} s ahead of the clock")
+            return False
+        if self._state_ns is not None and state.stamp_ns < self._state_ns and not self.reset_announced:
+            # Nobody said that the environment was reset: an old measurement, another source, a clock set back.
+            back = (self._state_ns - state.stamp_ns) * 1e-9
+            self.inhibit(Code.CLOCK_BACKWARDS, f"a joint state is {back:.3f} s older than the one before it")
+            return False
+        self.release(Code.CLOCK_BACKWARDS)
+        return True
+
+    def _follow(self, now_ns: int, state: JointSample | None) -> bool:
         """Take note of the measured state; False while there is nothing to start from."""
         if state is None:
             return False
+        if not self.believes(now_ns, state):
+            return self._motion is not None  # the commanded motion stays what it is, and ramps to rest
         if self._state_ns is not None and state.stamp_ns < self._state_ns:
-            if not self.reset_announced:
-                # Nobody said that the environment was reset: an old measurement, another source, a clock set back.
-                # The commanded motion stays what it is, and ramps to rest.
-                back = (self._state_ns - state.stamp_ns) * 1e-9
-                self.inhibit(Code.CLOCK_BACKWARDS, f"a joint state is {back:.3f} s older than the one before it")
-                return self._motion is not None
             self._begin_anew()
         elif self._state_ns != state.stamp_ns:
             self._announced = max(0, self._announced - 1)
-        self.release(Code.CLOCK_BACKWARDS)
         self._state_ns = state.stamp_ns
         if self._motion is not None:
             return True
@@ -470,6 +575,9 @@ class Guard:
         self.seen.clear()
         for rule in self.rules:
             rule.reset()
+        self._acting = ""
+        self.conduct.leave()
+        self.conduct.enter(self._task, Phase.BEFORE)
         self._holding = Finding(Code.NO_ACTION, "the environment was reset; waiting for an action")
 
     def _take_over(self, state: JointSample) -> bool:
@@ -510,10 +618,10 @@ class Guard:
         """
         assert self._motion is not None
         since = due_ns - self._due_ns
-        if since > self._silence_ns:
+        if since > self._silence_ns and self._credit_ns >= self._silence_ns:
             self._motion = Motion.at_rest(self._motion.position)
             since = self._silence_ns
-            self._due_ns = due_ns - since
+            self._due_ns = max(due_ns, self._now_ns) - since
         given = max(0, min(since, self._credit_ns))
         self._credit_ns -= given
         self._due_ns += given

@@ -94,6 +94,13 @@ class MotionLimiter:
             found.append(self._fast(int(np.argmax(ratio)), wanted, largest, dt, share))
         velocity, more = self._accelerate(now, velocity, dt)
         found += more
+        # Joints that brake together may brake too little for a longer interval than the last; then each for itself.
+        most = limits.acceleration * dt
+        slower = np.minimum(np.maximum(velocity, -largest), largest)
+        if share == 1.0 and (np.abs(slower - velocity) * dt).max() > _SLACK:
+            k = int(np.argmax(np.abs(slower - velocity)))
+            found.append(self._fast(k, velocity, largest, dt, share))
+            velocity = np.minimum(np.maximum(slower, now.velocity - most), now.velocity + most)
         if not found or (len(found) == 1 and found[0].code == Code.POSITION_LIMIT):
             moved = Motion(now.position + wanted * dt, wanted, (wanted - now.velocity) / dt, inside)
             return moved, found
@@ -232,10 +239,13 @@ class MotionLimiter:
     def _soften(self, now: Motion, change: Vector, dt: float) -> tuple[Vector, list[Finding]]:
         """A change of velocity whose acceleration can fall to zero in time, and does not differ much from the last."""
         limits, rate = self.limits, self.limits.jerk * dt
-        with np.errstate(invalid="ignore"):
-            # a, a - J dt, a - 2 J dt, ... down to zero, each for dt, add up to the change of velocity
-            ease = np.sqrt((rate / 2) ** 2 + 2 * limits.jerk * np.abs(change)) - rate / 2
-        cap = np.where(np.isfinite(limits.jerk), np.minimum(limits.acceleration, ease), limits.acceleration) * dt
+        # The largest a for which a, a - J dt, a - 2 J dt, ... down to zero, each for dt, do not add up to more than the
+        # change of velocity: in units of J dt, it takes n steps down and the sum is (n + 1) a - n (n + 1) / 2.
+        wanted = np.divide(np.abs(change) / dt, rate, out=np.zeros_like(change), where=np.isfinite(rate))
+        n = np.floor((np.sqrt(1 + 8 * wanted) - 1) / 2)
+        ease = np.where(np.isfinite(rate), (wanted + n * (n + 1) / 2) / (n + 1), np.inf)
+        ease = np.multiply(ease, rate, out=np.full_like(ease, np.inf), where=np.isfinite(rate))
+        cap = np.minimum(limits.acceleration, ease) * dt
         ratio = np.divide(np.abs(change), cap, out=np.zeros_like(change), where=cap > 0).max()
         eased = change / max(1.0, float(ratio))
         turn = eased / dt - now.acceleration
