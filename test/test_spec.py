@@ -251,6 +251,11 @@ class TestObservationBuffer:
         buffer.put("observation.images.eye", 10**9, self.image(), sent_ns=200)
         buffer.forget_sent_before(150)
         assert buffer.missing() == ["observation.state: nothing on joint_states"]
+        # Topics keep no order among them: the last measurement of the episode before may come after the news.
+        buffer.put("observation.state", 9 * 10**9, self.joint_state(), sent_ns=149)
+        assert buffer.take() is None
+        buffer.put("observation.state", 10**9, self.joint_state(), sent_ns=151)
+        assert buffer.take().stamp_ns == 10**9
 
     def test_unknown_features_are_named(self, tiny):
         with pytest.raises(ObservationError, match="no observation.smell; it observes: observation.state"):

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import json
+import math
+import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
+import yaml
 from mcap.exceptions import McapError
 from mcap.reader import make_reader
 from rosbags.highlevel import AnyReader, AnyReaderError
 
 from optr.episodes.bag import COUNTS, FACTS
 from optr.errors import EpisodeError
-from optr.spec import Spec, stamp_ns
+from optr.spec import Spec, load_spec, stamp_ns
 
 Array = npt.NDArray[Any]
+
+SPEC_FILE = "spec.yaml"
+"""Name of the attachment that holds the spec."""
+
+
+def _none() -> npt.NDArray[np.int64]:
+    return np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -28,16 +39,35 @@ class Series:
     Attributes:
         stamps_ns: Time of each row [ns], shape (n,).
         values: Rows in the order of the action vector, shape (n, joints).
+        received_ns: When each was received [ns, wall clock], shape (n,); empty if that is not known.
     """
 
     stamps_ns: npt.NDArray[np.int64]
     values: npt.NDArray[np.float64]
+    received_ns: npt.NDArray[np.int64] = field(default_factory=_none)
 
     def since_reset(self) -> Series:
         """Without what lies before the last time that the clock was set back."""
         back = np.flatnonzero(np.diff(self.stamps_ns) < 0)
         first = int(back[-1]) + 1 if len(back) else 0
-        return Series(self.stamps_ns[first:], self.values[first:])
+        return Series(self.stamps_ns[first:], self.values[first:], self.received_ns[first:])
+
+
+@dataclass(frozen=True)
+class Said:
+    """One thing that a rule had to say about a proposal.
+
+    Attributes:
+        code: Short name in capitals.
+        subject: Joint, body, feature or operator that it is about.
+        value: What was found; NaN if it is no number.
+        limit: What was allowed, same unit; NaN if it is no number.
+    """
+
+    code: str
+    subject: str = ""
+    value: float = math.nan
+    limit: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -49,24 +79,45 @@ class Verdicts:
         outcomes: Numbers as in `optr_interfaces/Verdict`, shape (n,).
         codes: Codes of each.
         proposed: Proposed rows, shape (n, joints); NaN where nothing could be read.
+        commanded: What was sent instead, shape (n, joints); NaN where nothing was.
+        received_ns: When each was received [ns, wall clock], shape (n,).
+        proposals: Operator and sequence number of each.
+        said: The codes of each with what they are about.
+        texts: The same for people.
     """
 
     stamps_ns: npt.NDArray[np.int64]
     outcomes: npt.NDArray[np.int64]
     codes: tuple[tuple[str, ...], ...]
     proposed: npt.NDArray[np.float64]
+    commanded: npt.NDArray[np.float64]
+    received_ns: npt.NDArray[np.int64]
+    proposals: tuple[tuple[str, int], ...]
+    said: tuple[tuple[Said, ...], ...]
+    texts: tuple[str, ...]
 
 
 class EpisodeReader:
-    """One recorded episode.
+    """One recorded episode, or another bag with the same topics.
 
     Attributes:
         folder: The bag.
+        namespace: Namespace of the topics; names without a leading / are looked for in it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, namespace: str = "") -> None:
+        """Look at a bag.
+
+        Args:
+            folder: The bag.
+            namespace: Namespace of its topics.
+
+        Raises:
+            EpisodeError: If it is no whole bag.
+        """
         self.folder = folder
-        files = sorted(folder.glob("*.mcap"))
+        self.namespace = namespace.strip("/")
+        files = sorted([*folder.glob("*.mcap"), *folder.glob("*.db3")])
         if not (folder / "metadata.yaml").is_file() or not files:
             raise EpisodeError(f"{folder} is no whole bag (metadata.yaml and an .mcap file)")
         self._file = files[0]
@@ -79,59 +130,133 @@ class EpisodeReader:
         """Messages and drops by topic."""
         return {k: json.loads(v) for k, v in self._record(COUNTS).items()}
 
+    def topics(self) -> Mapping[str, str]:
+        """Message type by topic, of every topic in the bag.
+
+        Raises:
+            EpisodeError: If the bag cannot be read.
+        """
+        with self._open() as reader:
+            return {c.topic: str(c.msgtype) for c in reader.connections}
+
+    def has(self, topic: str) -> bool:
+        """Whether there is anything on a topic."""
+        with self._open() as reader:
+            return any(c.topic == self.resolve(topic) and c.msgcount for c in reader.connections)
+
+    def resolve(self, topic: str) -> str:
+        """Full name of a topic."""
+        if topic.startswith("/"):
+            return topic
+        return f"/{self.namespace}/{topic}" if self.namespace else f"/{topic}"
+
+    def spec(self) -> Spec:
+        """The spec that was recorded with the episode. Models that are not on this machine are left out.
+
+        Raises:
+            EpisodeError: If there is none in the bag.
+            SpecError: If it cannot be read.
+        """
+        text = self._attachment(SPEC_FILE)
+        content = yaml.safe_load(text)
+        for key in ("urdf", "mjcf", "scene"):
+            if isinstance(content, dict) and not Path(str(content.get(key, ""))).is_file():
+                content.pop(key, None)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"{self.folder.name}-{SPEC_FILE}"
+            path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+            return load_spec(path)
+
     def messages(self, *topics: str) -> Iterator[tuple[str, int, Any]]:
         """Topic, receive time [ns] and message, in the order of receipt; all topics if none is named.
 
         Raises:
             EpisodeError: If the bag cannot be read.
         """
-        names = {t if t.startswith("/") else f"/{t}" for t in topics}
-        try:
-            with AnyReader([self.folder]) as reader:
-                chosen = [c for c in reader.connections if not names or c.topic in names]
-                for connection, received, data in reader.messages(connections=chosen):
-                    yield connection.topic, received, reader.deserialize(data, connection.msgtype)
-        except (AnyReaderError, McapError) as err:
-            raise EpisodeError(f"{self.folder} cannot be read: {err}") from err
+        names = {self.resolve(t) for t in topics}
+        with self._open() as reader:
+            chosen = [c for c in reader.connections if not names or c.topic in names]
+            for connection, received, data in reader.messages(connections=chosen) if chosen else ():
+                yield connection.topic, received, reader.deserialize(data, connection.msgtype)
 
     def raw(self, topic: str) -> list[bytes]:
         """Serialized messages of one topic, in the order of receipt."""
-        name = topic if topic.startswith("/") else f"/{topic}"
-        with self._file.open("rb") as stream:
-            found = make_reader(stream).iter_messages(topics=[name], log_time_order=True)
+        with self._mcap() as stream:
+            found = make_reader(stream).iter_messages(topics=[self.resolve(topic)], log_time_order=True)
             return [message.data for _, _, message in found]
 
     def joints(self, spec: Spec, topic: str) -> Series:
         """Positions on a JointState topic, in the order of the action vector."""
-        stamps, rows = [], []
-        for _, _, msg in self.messages(topic):
+        received, stamps, rows = [], [], []
+        for _, at, msg in self.messages(topic):
             column = dict(zip(msg.name, msg.position, strict=True))
+            received.append(at)
             stamps.append(stamp_ns(msg.header.stamp))
             rows.append([column[n] for n in spec.action.names])
-        return Series(np.array(stamps, dtype=np.int64), np.array(rows).reshape(-1, len(spec.action.names)))
+        values = np.array(rows, dtype=np.float64).reshape(-1, len(spec.action.names))
+        return Series(np.array(stamps, dtype=np.int64), values, np.array(received, dtype=np.int64))
 
     def verdicts(self, spec: Spec) -> Verdicts:
         """Everything the sentinel said."""
         width = len(spec.action.names)
-        stamps, outcomes, codes, proposed = [], [], [], []
-        for _, _, msg in self.messages("sentinel/verdict"):
-            stamps.append(stamp_ns(msg.header.stamp))
-            outcomes.append(msg.outcome)
-            codes.append(tuple(msg.codes))
-            proposed.append(list(msg.proposed) if len(msg.proposed) == width else [np.nan] * width)
+        blank = [np.nan] * width
+        found = list(self.messages("sentinel/verdict"))
+        messages = [msg for _, _, msg in found]
+
+        def rows(name: str) -> npt.NDArray[np.float64]:
+            picked = [list(getattr(m, name)) if len(getattr(m, name)) == width else blank for m in messages]
+            return np.array(picked, dtype=np.float64).reshape(-1, width)
+
         return Verdicts(
-            np.array(stamps, dtype=np.int64),
-            np.array(outcomes, dtype=np.int64),
-            tuple(codes),
-            np.array(proposed).reshape(-1, width),
+            np.array([stamp_ns(m.header.stamp) for m in messages], dtype=np.int64),
+            np.array([m.outcome for m in messages], dtype=np.int64),
+            tuple(tuple(m.codes) for m in messages),
+            rows("proposed"),
+            rows("commanded"),
+            np.array([at for _, at, _ in found], dtype=np.int64),
+            tuple((str(m.operator_id), int(m.sequence)) for m in messages),
+            tuple(_said(m) for m in messages),
+            tuple(str(m.text) for m in messages),
         )
 
-    def _record(self, name: str) -> dict[str, str]:
+    @contextmanager
+    def _open(self) -> Iterator[AnyReader]:
+        try:
+            with AnyReader([self.folder]) as reader:
+                yield reader
+        except (AnyReaderError, McapError) as err:
+            raise EpisodeError(f"{self.folder} cannot be read: {err}") from err
+
+    @contextmanager
+    def _mcap(self) -> Iterator[IO[bytes]]:
+        if self._file.suffix != ".mcap":
+            raise EpisodeError(f"{self.folder} is stored as {self._file.suffix}; only .mcap holds what optr adds")
         with self._file.open("rb") as stream:
+            yield stream
+
+    def _attachment(self, name: str) -> str:
+        with self._mcap() as stream:
+            for attachment in make_reader(stream).iter_attachments():
+                if attachment.name == name:
+                    return attachment.data.decode()
+        raise EpisodeError(f"{self.folder} holds no {name}; was it recorded by optr?")
+
+    def _record(self, name: str) -> dict[str, str]:
+        with self._mcap() as stream:
             for record in make_reader(stream).iter_metadata():
                 if record.name == name:
                     return dict(record.metadata)
         raise EpisodeError(f"{self.folder} holds no {name!r}; was it recorded by optr?")
+
+
+def _said(msg: Any) -> tuple[Said, ...]:
+    """Codes of a verdict; early bags hold them alone."""
+    count = len(msg.codes)
+    subjects = list(getattr(msg, "subjects", ())) or [""] * count
+    values = list(getattr(msg, "values", ())) or [math.nan] * count
+    limits = list(getattr(msg, "limits", ())) or [math.nan] * count
+    rows = zip(msg.codes, subjects, values, limits, strict=False)
+    return tuple(Said(str(c), str(s), float(v), float(w)) for c, s, v, w in rows)
 
 
 def count_violations(spec: Spec, commands: Series, tolerance: float = 1e-6) -> int:

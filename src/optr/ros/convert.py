@@ -1,4 +1,4 @@
-"""Messages to values and back, in pairs."""
+"""Messages to values and back, in pairs. What bags are read with as well is in `optr.spec.decode`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import JointState
 
 from optr.connectors.contract import Pose, StepState
-from optr.errors import ActionError
 from optr.operators.contract import OperatorDescriptor
 from optr.ros.wire import WireWriter
 from optr.sentinel import Judgement
-from optr.spec import ActionChunk, ColumnOrder, Command, JointSample, Source, stamp_ns
+from optr.spec import ActionChunk, Command, JointSample, stamp_ns
+from optr.spec.decode import JointStateReader as JointStateReader
+from optr.spec.decode import chunk_from_msg as chunk_from_msg
 from optr_interfaces.msg import ActionChunk as ActionChunkMsg
 from optr_interfaces.msg import OperatorDescriptor as OperatorDescriptorMsg
 from optr_interfaces.msg import StepResult, Verdict
@@ -68,48 +69,6 @@ class JointStateWriter:
         return self._wire.write()
 
 
-class JointStateReader:
-    """Reads `JointState` messages in the order of given names, whatever order they come in."""
-
-    def __init__(self, names: tuple[str, ...]) -> None:
-        self._order = ColumnOrder(names)
-
-    def sample(self, msg: JointState) -> JointSample:
-        """A measurement; may hold more joints than ours.
-
-        Raises:
-            ActionError: If one of ours is missing or the sizes do not fit.
-        """
-        index = self._order.pick(msg.name)
-        return JointSample(
-            stamp_ns(msg.header.stamp),
-            _column(msg, "position", index, required=True),
-            _column(msg, "velocity", index),
-            _column(msg, "effort", index),
-        )
-
-    def command(self, msg: JointState) -> Command:
-        """A position command; names must be exactly ours, values finite.
-
-        Raises:
-            ActionError: If they are not.
-        """
-        index = self._order.index(msg.name)
-        position = _column(msg, "position", index, required=True)
-        if not np.isfinite(position).all():
-            raise ActionError(f"holds a value that is not finite: {position}")
-        return Command(stamp_ns(msg.header.stamp), position)
-
-
-def _column(msg: JointState, field: str, index: Any, required: bool = False) -> Any:
-    values = np.frombuffer(getattr(msg, field), dtype=np.float64) if len(getattr(msg, field)) else np.empty(0)
-    if not len(values) and not required:
-        return None
-    if len(values) != len(msg.name):
-        raise ActionError(f"{len(values)} values of {field} for {len(msg.name)} names")
-    return values if index is None else values[index]
-
-
 def chunk_to_msg(chunk: ActionChunk) -> ActionChunkMsg:
     """An action chunk."""
     return _fill_chunk(ActionChunkMsg(), chunk)
@@ -141,24 +100,6 @@ def _fill_chunk(msg: ActionChunkMsg, chunk: ActionChunk) -> ActionChunkMsg:
 
 def _fill_time(msg: Any, ns: int) -> None:
     msg.sec, msg.nanosec = divmod(ns, _SECOND)
-
-
-def chunk_from_msg(msg: ActionChunkMsg) -> ActionChunk:
-    """An action chunk; values that make no whole rows come as one row, for the guard to refuse."""
-    values = np.frombuffer(msg.values, dtype=np.float64) if len(msg.values) else np.empty(0)
-    width = len(msg.names)
-    whole = width > 0 and len(values) % width == 0
-    return ActionChunk(
-        operator_id=msg.operator_id,
-        sequence=msg.sequence,
-        names=tuple(msg.names),
-        values=values.reshape(-1, width) if whole else values[None, :],
-        observation_ns=stamp_ns(msg.observation_stamp),
-        start_ns=stamp_ns(msg.start),
-        period_ns=stamp_ns(msg.period),
-        decided_ns=stamp_ns(msg.header.stamp),
-        source=Source(msg.source) if msg.source in Source._value2member_map_ else Source.UNKNOWN,
-    )
 
 
 def verdict_to_msg(judgement: Judgement, now_ns: int, names: tuple[str, ...]) -> Verdict:

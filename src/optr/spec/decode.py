@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from optr.errors import ActionError, ObservationError
 from optr.spec.feature import Feature
-from optr.spec.values import ColumnOrder
+from optr.spec.values import ActionChunk, ColumnOrder, Command, JointSample, Source
 
 Array = npt.NDArray[Any]
 Decoder = Callable[[Any], Array]
@@ -108,6 +108,66 @@ def _multi_array(feature: Feature) -> Decoder:
         return values
 
     return read
+
+
+class JointStateReader:
+    """Reads `JointState` messages in the order of given names, whatever order they come in."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._order = ColumnOrder(names)
+
+    def sample(self, msg: Any) -> JointSample:
+        """A measurement; may hold more joints than ours.
+
+        Raises:
+            ActionError: If one of ours is missing or the sizes do not fit.
+        """
+        index = self._order.pick(msg.name)
+        return JointSample(
+            stamp_ns(msg.header.stamp),
+            _column(msg, "position", index, required=True),
+            _column(msg, "velocity", index),
+            _column(msg, "effort", index),
+        )
+
+    def command(self, msg: Any) -> Command:
+        """A position command; names must be exactly ours, values finite.
+
+        Raises:
+            ActionError: If they are not.
+        """
+        index = self._order.index(msg.name)
+        position = _column(msg, "position", index, required=True)
+        if not np.isfinite(position).all():
+            raise ActionError(f"holds a value that is not finite: {position}")
+        return Command(stamp_ns(msg.header.stamp), position)
+
+
+def _column(msg: Any, field: str, index: Any, required: bool = False) -> Any:
+    values = np.frombuffer(getattr(msg, field), dtype=np.float64) if len(getattr(msg, field)) else np.empty(0)
+    if not len(values) and not required:
+        return None
+    if len(values) != len(msg.name):
+        raise ActionError(f"{len(values)} values of {field} for {len(msg.name)} names")
+    return values if index is None else values[index]
+
+
+def chunk_from_msg(msg: Any) -> ActionChunk:
+    """An `optr_interfaces/ActionChunk`; values that make no whole rows come as one row, for the guard to refuse."""
+    values = np.frombuffer(msg.values, dtype=np.float64) if len(msg.values) else np.empty(0)
+    width = len(msg.names)
+    whole = width > 0 and len(values) % width == 0
+    return ActionChunk(
+        operator_id=msg.operator_id,
+        sequence=msg.sequence,
+        names=tuple(msg.names),
+        values=values.reshape(-1, width) if whole else values[None, :],
+        observation_ns=stamp_ns(msg.observation_stamp),
+        start_ns=stamp_ns(msg.start),
+        period_ns=stamp_ns(msg.period),
+        decided_ns=stamp_ns(msg.header.stamp),
+        source=Source(msg.source) if msg.source in Source._value2member_map_ else Source.UNKNOWN,
+    )
 
 
 _DECODERS: dict[str, Callable[[Feature], Decoder]] = {

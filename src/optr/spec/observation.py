@@ -50,13 +50,14 @@ class ObservationBuffer:
         self._lockstep = lockstep
         self._decoders = {f.key: decoder(f) for f in self.features}
         self._latest: dict[str, tuple[int, Array, int]] = {}
+        self._since_ns = 0
 
     def wants(self, key: str) -> bool:
         """Whether a feature is part of the observation."""
         return key in self._decoders
 
     def put(self, key: str, stamp: int, msg: Any, sent_ns: int = 0) -> None:
-        """Take one message of a feature.
+        """Take one message of a feature; one that was sent before the episode began is ignored.
 
         Args:
             key: Feature key.
@@ -67,13 +68,16 @@ class ObservationBuffer:
         Raises:
             ObservationError: If it is not what the feature says, or holds a value that is not finite.
         """
+        if 0 < sent_ns < self._since_ns:
+            return
         value = self._decoders[key](msg)
         if value.dtype.kind == "f" and not all_finite(value):
             raise ObservationError(f"{key}: holds a value that is not finite: {value}")
         self._latest[key] = (stamp, value, sent_ns)
 
     def forget_sent_before(self, sent_ns: int) -> None:
-        """Forget what was sent before a time [ns, wall clock]: before the episode began."""
+        """Forget what was sent before a time [ns, wall clock], before the episode began, also what comes late."""
+        self._since_ns = sent_ns
         self._latest = {k: v for k, v in self._latest.items() if v[2] >= sent_ns}
 
     def take(self) -> Observation | None:
