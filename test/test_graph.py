@@ -84,7 +84,7 @@ class TestKilled:
     def test_sim(self, graph):
         graph.wait_moving()
         graph.kill("sim")
-        graph.watch.until(lambda: graph.watch.sentinel.code == "OBSERVATION_STALE", 3, "the sentinel notices")
+        graph.watch.until(lambda: graph.watch.sentinel.code == "OBSERVATION_LOST", 3, "the sentinel notices")
         assert graph.alive() == OTHERS - {"sim"}
         assert "Traceback" not in graph.said()
 

@@ -377,7 +377,7 @@ class TestInTheGraph:
             watch = graph.watch
             graph.wait_moving()
             assert change(watch, STOPPED).result == OK
-            watch.until(lambda: watch.sentinel.code == "OBSERVATION_STALE", 5, "the sentinel notices")
+            watch.until(lambda: watch.sentinel.code == "OBSERVATION_LOST", 5, "the sentinel notices")
             assert change(watch, PLAYING).result == OK
             graph.wait_moving()
             assert "Traceback" not in graph.said()

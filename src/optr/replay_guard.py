@@ -29,6 +29,7 @@ from optr.spec.decode import JointStateReader, chunk_from_msg
 from optr.spec.values import Vector
 
 _OUTSIDE = (
+    Code.OBSERVATION_LOST,
     Code.RECORDER_LOST,
     Code.SECOND_SENTINEL,
     Code.SECOND_STATE_SOURCE,
@@ -36,9 +37,6 @@ _OUTSIDE = (
     Code.DEADMAN_RELEASED,
 )
 """Reasons to hold that the sentinel node gives the guard from outside; not seen by the guard itself."""
-
-_WATCHDOG = (Code.OBSERVATION_STALE, "no joint state for")
-"""The node's own watchdog shares its code with a rule; its text tells them apart."""
 
 _GLANCE_NS = 200_000_000
 """The sentinel node looks at cameras this often [ns]."""
@@ -307,7 +305,7 @@ class _Bench:
                 self.refused_rearms.append(str(err))
         self._stopped = stopped
         outside = {}
-        if msg.code in _OUTSIDE or (msg.code == _WATCHDOG[0] and msg.text.startswith(_WATCHDOG[1])):
+        if msg.code in _OUTSIDE:
             outside = {msg.code: msg.text}
         for code in self._outside.keys() - outside.keys():
             guard.release(code)
@@ -406,8 +404,8 @@ class _Streaming(_Bench):
             if self._state is None:
                 continue
             if at - self._seen_ns > self._timeout_ns:
-                text = f"{_WATCHDOG[1]} {(at - self._seen_ns) * 1e-9:.1f} s"
-                self.guard.inhibit(_WATCHDOG[0], text)
+                text = f"no joint state for {(at - self._seen_ns) * 1e-9:.1f} s"
+                self.guard.inhibit(Code.OBSERVATION_LOST, text)
             command, _ = self.guard.step(self._now(at), self._state)
             self.send(command)
 
@@ -419,7 +417,7 @@ class _Streaming(_Bench):
             self.guard.inhibit(Code.CLOCK_BACKWARDS, f"a joint state is {by:.3f} s older than the one before it")
             return
         self.guard.release(Code.CLOCK_BACKWARDS)
-        self.guard.release(Code.OBSERVATION_STALE)
+        self.guard.release(Code.OBSERVATION_LOST)
         self._before, self._state, self._seen_ns = last, sample, event.received_ns
 
     def on_action(self, event: _Event) -> None:

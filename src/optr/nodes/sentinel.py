@@ -160,7 +160,7 @@ class SentinelNode(OptrNode[SentinelParams]):
             return
         self._state = sample
         self._state_seen = time.monotonic_ns()
-        self.guard.release(Code.OBSERVATION_STALE)
+        self.guard.release(Code.OBSERVATION_LOST)
         if self.params.lockstep and self._waiting is not None:
             self._judge(self._waiting)
         self._recover()
@@ -240,7 +240,7 @@ class SentinelNode(OptrNode[SentinelParams]):
         if self._state_seen and not p.lockstep:
             age = (now - self._state_seen) * 1e-9
             if age > p.observation_timeout_s:
-                self.guard.inhibit(Code.OBSERVATION_STALE, f"no joint state for {age:.1f} s")
+                self.guard.inhibit(Code.OBSERVATION_LOST, f"no joint state for {age:.1f} s")
         if self._recorder_known:
             age = (now - self._recorder_seen) * 1e-9
             if self._recorder_place.lost():

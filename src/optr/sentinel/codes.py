@@ -35,6 +35,7 @@ class Code(str, Enum):
     WORLD_COLLISION = "WORLD_COLLISION"
     ABSTAINED = "ABSTAINED"
     # states: why the arm is held although nobody proposed anything wrong
+    OBSERVATION_LOST = "OBSERVATION_LOST"
     NO_OBSERVATION = "NO_OBSERVATION"
     NO_ACTION = "NO_ACTION"
     CLOCK_BACKWARDS = "CLOCK_BACKWARDS"

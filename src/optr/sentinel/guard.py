@@ -32,8 +32,11 @@ _STATE_AHEAD_NS = 100_000_000
 _AHEAD_OF_STATE_NS = 1_000_000_000
 """The arm is moved by no clock that runs farther than this ahead of the newest measurement [ns]."""
 
-_CAUGHT_UP = 0.01
+_CAUGHT_UP = 0.05
 """So near to what is proposed, a slow approach is over [rad or m]."""
+
+_CATCH_UP_S = 0.5
+"""Time beyond that of the slow way to a target that stands, after which one that runs away may be chased [s]."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ class Guard:
         self._announced = 0
         self._rows: ActionChunk | None = None
         self._engaging = False
+        self._engaged_until_ns = 0
         self._inhibited: dict[str, Finding] = {}
         self._causes: dict[str, _Cause] = {}
         self._watching: dict[str, Finding] = {}
@@ -279,9 +283,10 @@ class Guard:
             return self._without_proposal(at)
         if chunk.operator_id in self.takeover:
             self.conduct.leave()  # a person is over the conditions of a task as well
-        if self._may_take(chunk.operator_id) and self._gate(replace(at, authority=chunk.operator_id))[0] is None:
+        taking = replace(at, authority=chunk.operator_id)
+        if self._may_take(chunk.operator_id) and self._against(taking)[0] is None:
             self.set_authority(chunk.operator_id)
-            at = replace(at, authority=chunk.operator_id)
+            at = taking
         finding, disturbs, told = self._gate(at)
         if finding is not None and not disturbs:
             return None, self._refuse(now_ns, chunk, [finding, *told])
@@ -347,17 +352,24 @@ class Guard:
 
     def _gate(self, at: Situation) -> tuple[Finding | None, bool, list[Finding]]:
         """What speaks against the proposal, whether it ends what the arm does, and what is only told."""
+        against, told = self._against(at)
+        if against is None:
+            return None, True, told
+        rule, response, finding = against
+        self._respond(rule.name, response, finding)
+        return finding, rule.disturbs or response is not Response.REFUSE, told
+
+    def _against(self, at: Situation) -> tuple[tuple[ProposalRule, Response, Finding] | None, list[Finding]]:
+        """The first rule that does not let the proposal through, and what others only tell; changes nothing."""
         told: list[Finding] = []
         for rule, response in self._gates:
             finding = rule.check(at)
             if finding is None:
                 continue
-            if response is Response.ALLOW:
-                told.append(finding)
-                continue
-            self._respond(rule.name, response, finding)
-            return finding, rule.disturbs or response is not Response.REFUSE, told
-        return None, True, told
+            if response is not Response.ALLOW:
+                return (rule, response, finding), told
+            told.append(finding)
+        return None, told
 
     def _respond(self, name: str, response: Response, finding: Finding) -> None:
         if response is Response.HOLD:
@@ -412,7 +424,7 @@ class Guard:
             self._engaging = engaging
             return self._hold(at.now_ns), self._judge(at.now_ns, chunk, Outcome.ALLOWED, told, values[0], "due later")
         self._motion = moved
-        self._engaging = engaging and float(np.abs(target - moved.position).max()) > _CAUGHT_UP
+        self._engaging = engaging and self._slowly(moved, target)
         outcome = Outcome.LIMITED if found else Outcome.ALLOWED
         text = self._explain(found, target) if found else ""
         judgement = self._judge(at.now_ns, chunk, outcome, [*found, *told], values[0], text)
@@ -452,7 +464,7 @@ class Guard:
             self._holding = against
             return self._hold(at.now_ns)
         self._motion = moved
-        self._engaging = self._engaging and float(np.abs(target - moved.position).max()) > _CAUGHT_UP
+        self._engaging = self._engaging and self._slowly(moved, target)
         return self._command()
 
     # -- looking ahead -------------------------------------------------------------------------------------------
@@ -528,7 +540,19 @@ class Guard:
             return False
         limits = self._limiter.limits
         inside = np.minimum(np.maximum(target, limits.low), limits.high)
-        return float(np.abs(inside - self._motion.position).max()) > self.config.timing.engage_distance
+        way = np.abs(inside - self._motion.position)
+        if float(way.max()) <= self.config.timing.engage_distance:
+            return False
+        slowest = float((way / (self._share * limits.velocity)).max())
+        self._engaged_until_ns = self._now_ns + _ns(slowest + _CATCH_UP_S)
+        return True
+
+    def _slowly(self, moved: Motion, target: Vector) -> bool:
+        """Whether the slow approach goes on: not once the target is near, nor when it keeps running away."""
+        if self.recovering:
+            return False
+        near = float(np.abs(target - moved.position).max()) <= _CAUGHT_UP
+        return not near and self._now_ns < self._engaged_until_ns
 
     def believes(self, now_ns: int, state: JointSample) -> bool:
         """Whether a measurement can be the newest one; if it cannot, the arm is held until one comes that can.

@@ -12,7 +12,7 @@ import numpy as np
 from optr.errors import SpecError
 from optr.sentinel.codes import Code, Response
 from optr.sentinel.rule import Rule, setting
-from optr.spec import JointLimits
+from optr.spec import JointLimits, Spec
 
 
 class LimitRule(Rule):
@@ -80,6 +80,10 @@ class Jerk(LimitRule):
     codes = (Code.JERK_LIMIT,)
 
     share: float = setting(1.0, "Part of the spec's limit that may be used.", low=0.01, high=1.0)
+
+    def bind(self, spec: Spec) -> None:
+        if not np.isfinite(spec.limits.jerk).any():
+            self.idle = "the spec gives no jerk limits"
 
     def narrow(self, limits: JointLimits) -> JointLimits:
         return replace(limits, jerk=limits.jerk * self.share)
