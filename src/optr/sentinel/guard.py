@@ -666,6 +666,9 @@ class Guard:
 
     def _command(self) -> Command:
         assert self._motion is not None
+        if self.at_rest:
+            # Time lost in a stall is made up for while nothing moves, so that stamps do not lag for ever.
+            self._due_ns = max(self._due_ns, self._now_ns - self._credit_ns)
         return Command(self._due_ns, self._motion.position)
 
     def _refuse(self, now_ns: int, chunk: ActionChunk, findings: list[Finding | None]) -> Judgement:
