@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -48,7 +50,7 @@ def load_plugin(kind: str, name: str) -> Any:
 
 def _found(kind: str) -> dict[str, EntryPoint]:
     found: dict[str, EntryPoint] = {}
-    for entry in entry_points(group=GROUPS[kind]):
+    for entry in _entries(entry_points, GROUPS[kind]):
         other = found.get(entry.name)
         if other is not None and other.value != entry.value:
             raise PluginError(
@@ -57,6 +59,12 @@ def _found(kind: str) -> dict[str, EntryPoint]:
             )
         found[entry.name] = entry
     return found
+
+
+@lru_cache(maxsize=32)
+def _entries(find: Callable[..., Iterable[EntryPoint]], group: str) -> tuple[EntryPoint, ...]:
+    """Looked for once in a process: it means reading a file of every installed distribution."""
+    return tuple(find(group=group))
 
 
 def _origin(entry: EntryPoint) -> str:
