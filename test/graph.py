@@ -43,6 +43,7 @@ class Watcher:
         self._executor.add_node(self.node)
         self.joints: list[tuple[float, JointState]] = []
         self.commands: list[JointState] = []
+        self.command_times: list[float] = []
         self.actions: list[ActionChunk] = []
         self.verdicts: list[Verdict] = []
         self.steps: list[StepResult] = []
@@ -51,13 +52,17 @@ class Watcher:
         self.health: dict[str, object] = {}
         listen = self.node.create_subscription
         listen(JointState, "joint_states", lambda m: self.joints.append((time.monotonic(), m)), STATE_QOS)
-        listen(JointState, "joint_command", self.commands.append, COMMAND_QOS)
+        listen(JointState, "joint_command", self._on_command, COMMAND_QOS)
         listen(ActionChunk, "action", self.actions.append, EVENT_QOS)
         listen(Verdict, "sentinel/verdict", self.verdicts.append, EVENT_QOS)
         listen(StepResult, "step", self.steps.append, EVENT_QOS)
         listen(SentinelStatus, "sentinel/status", self._on_sentinel, STATUS_QOS)
         listen(EpisodeStatus, "episode/status", self._on_recorder, STATUS_QOS)
         listen(DiagnosticArray, "diagnostics", self._on_health, EVENT_QOS)
+
+    def _on_command(self, msg: JointState) -> None:
+        self.commands.append(msg)
+        self.command_times.append(time.monotonic())
 
     def _on_sentinel(self, msg: SentinelStatus) -> None:
         self.sentinel = msg
