@@ -98,7 +98,7 @@ class Collision(PathRule):
         0.004, "What a point may move between two looks beyond what is clear.", unit="m", low=0.0002, high=0.5
     )
     search: float = setting(
-        0.02, "What is farther away is not measured; changes the cost only.", unit="m", low=0.001, high=1.0
+        0.03, "What is farther away is not measured; changes the cost only.", unit="m", low=0.001, high=1.0
     )
 
     name: ClassVar[str] = "collision"
