@@ -18,11 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from optr.errors import SpecError
-from optr.model import compile_model, names_of
+from optr.model import actuators_of, compile_model, is_position_servo, names_of
 from optr.sentinel.rule import Seen
 from optr.spec import Spec
 from optr.spec.values import Vector
 
+_SAG_ROWS = 4
 _POSE = ("x", "y", "z", "qx", "qy", "qz", "qw")
 _SLIDE = int(mujoco.mjtJoint.mjJNT_SLIDE)
 _FREE = int(mujoco.mjtJoint.mjJNT_FREE)
@@ -87,6 +88,8 @@ class BodyModel:
         self._base = self._frame(spec.base_frame)
         self.placed = self._find_placed()
         self._upstream = _upstream(model)
+        self._give, self._dof = self._servos(), model.jnt_dofadr[self._joints]
+        self._torque = np.zeros(model.nv)
         self.set_joints(spec.home_vector())
         self.pairs, of_bodies = self._find_pairs()
         self._pair_of = self._by_geom(of_bodies)
@@ -99,6 +102,46 @@ class BodyModel:
         """Move to commanded joint positions, shape (n,), in the order of the action vector [rad or m]."""
         self.data.qpos[self._qpos] = position
         mujoco.mj_kinematics(self.model, self.data)
+
+    def sagged(self, path: Vector) -> Vector:
+        """Where position servos as the model has them let the arm hang, slow and without load.
+
+        A servo of stiffness k holds a torque t at t / k from where it is told to be. The torque of gravity and
+        springs is computed at every fourth row, and goes evenly in between: it changes little on the way.
+
+        Args:
+            path: Commanded positions, shape (m, n), [rad or m].
+
+        Returns:
+            Positions to expect, same shape; those commanded for joints whose servo optr had to invent.
+        """
+        if not self._give.any():
+            return path
+        model, data = self.model, self.data
+        rows = [*range(0, len(path) - 1, _SAG_ROWS), len(path) - 1]
+        sag = np.empty((len(rows), path.shape[1]))
+        for i, row in enumerate(rows):
+            self.set_joints(path[row])
+            mujoco.mj_comPos(model, data)
+            mujoco.mj_passive(model, data)
+            mujoco.mj_rne(model, data, 0, self._torque)
+            sag[i] = (data.qfrc_passive - self._torque).take(self._dof)
+        sag *= self._give
+        share = np.arange(len(path)) / _SAG_ROWS
+        before = np.minimum(share.astype(np.intp), len(rows) - 2)
+        length = np.diff(rows)[before]
+        share = ((np.arange(len(path)) - before * _SAG_ROWS) / length)[:, None]
+        return np.asarray(path + sag[before] + share * (sag[before + 1] - sag[before]))
+
+    def _servos(self) -> Vector:
+        """How far each joint of the action gives way [rad/(N m) or m/N], shape (n,); 0 if the model says nothing."""
+        model = self.model
+        out = np.zeros(len(self._joints))
+        for i, (joint, name) in enumerate(zip(self._joints, self.spec.action.names, strict=True)):
+            own = [a for a in actuators_of(model, joint) if is_position_servo(model, a)]
+            if len(own) == 1 and model.actuator(own[0]).name != f"optr_{name}":
+                out[i] = 1.0 / model.actuator_gainprm[own[0], 0]
+        return out
 
     def place(self, seen: Mapping[str, Seen]) -> None:
         """Put obstacles where they were seen; others stay. Counts from the next `set_joints` on."""

@@ -88,9 +88,10 @@ class Way:
 class Collision(PathRule):
     """Keeps the arm from touching itself or its surroundings.
 
-    Distances are those of the commanded arm in the model of the spec. Of what the true arm does beside, sag and lag,
-    `margin` covers as much as its own size. Nothing on the path comes closer than `margin` less half of `resolution`
-    without being found. What is closer than `margin` at the start may go away, and not come closer.
+    Distances are those of the model of the spec where its servos let the commanded arm hang (`sag`), without load.
+    Lag is not foreseen: an arm that is late goes the same way later, and cuts its corners. Nothing on that path comes
+    closer than `margin` less half of `resolution` without being found. What is closer than `margin` at the start may
+    go away, and not come closer.
     """
 
     margin: float = setting(0.003, "Distance that is kept from everything.", unit="m", low=0.0005, high=0.5)
@@ -100,6 +101,8 @@ class Collision(PathRule):
     search: float = setting(
         0.03, "What is farther away is not measured; changes the cost only.", unit="m", low=0.001, high=1.0
     )
+
+    sag: bool = setting(True, "Look where the model's servos let the arm hang, not where it is commanded.")
 
     name: ClassVar[str] = "collision"
     codes: ClassVar[tuple[str, ...]] = (Code.SELF_COLLISION, Code.WORLD_COLLISION)
@@ -130,9 +133,11 @@ class Collision(PathRule):
         body = self._body
         if self.idle or body is None:
             return None
+        body.place(at.seen)
+        if self.sag:
+            path = body.sagged(path)
         way = Way(path, self._reach)
         anything = len(self._reach) - 1
-        body.place(at.seen)
         start: dict[tuple[int, int], float] = {}
         place = 0.0
         while True:
@@ -242,6 +247,9 @@ class _Regions(PathRule):
     resolution: ClassVar[float] = 0.001
     """What a point may move between two looks beyond what is clear [m]."""
 
+    _does: ClassVar[str]
+    """What a point does wrong, for people."""
+
     def bind(self, spec: Spec) -> None:
         """Find the points.
 
@@ -264,11 +272,6 @@ class _Regions(PathRule):
     def _made(self) -> list[_Region]:
         """Regions of the settings."""
 
-    @property
-    @abstractmethod
-    def _does(self) -> str:
-        """What a point does wrong, for people."""
-
     def check(self, at: Situation, path: Vector) -> Finding | None:
         if self.idle or self._body is None:
             return None
@@ -282,7 +285,8 @@ class _Regions(PathRule):
                 if not place:
                     start[i] = min(clear, 0.0)
                 if clear < start[i] - _SAME:
-                    text = f"{region.point} would {self._does} {region.text} by {-clear * 1e3:.1f} mm, {_where(place, way)}"
+                    by = f"by {-clear * 1e3:.1f} mm, {_where(place, way)}"
+                    text = f"{region.point} would {self._does} {region.text} {by}"
                     return Finding(self.codes[0], text, region.point, clear, 0.0)
                 next_place = min(next_place, way.after(i, place, clear - start[i] + self.resolution))
             if place >= way.end:
@@ -298,7 +302,7 @@ class Workspace(_Regions):
 
     name: ClassVar[str] = "workspace"
     codes: ClassVar[tuple[str, ...]] = (Code.WORKSPACE,)
-    _does: ClassVar[str] = "leave"  # type: ignore[assignment]  # a constant serves for the property
+    _does: ClassVar[str] = "leave"
 
     def _made(self) -> list[_Region]:
         return [
@@ -315,7 +319,7 @@ class KeepOut(_Regions):
 
     name: ClassVar[str] = "keep_out"
     codes: ClassVar[tuple[str, ...]] = (Code.KEEP_OUT,)
-    _does: ClassVar[str] = "enter"  # type: ignore[assignment]  # a constant serves for the property
+    _does: ClassVar[str] = "enter"
 
     def _made(self) -> list[_Region]:
         made = []
