@@ -211,7 +211,7 @@ class ScriptedPickPlace(ScriptedArm):
     clearance_m = 0.006
     """Sideways shift that keeps the fixed jaw off the cube until the jaws close."""
 
-    above_m = 0.008
+    above_m = 0.010
     """How far above the middle of the cube it grips: at the middle the sagging jaws rest on the table."""
 
     tries = 3
