@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import mujoco
@@ -41,8 +42,15 @@ def read_model(path: Path) -> mujoco.MjSpec:
         raise ModelError(f"{path}: {err}") from err
 
 
-def compile_model(spec: Spec, path: Path | None = None) -> mujoco.MjModel:
+def compile_model(
+    spec: Spec, path: Path | None = None, edit: Callable[[mujoco.MjSpec, mujoco.MjModel], None] | None = None
+) -> mujoco.MjModel:
     """Compile the model of a spec.
+
+    Args:
+        spec: Names the joints and the model file.
+        path: Another model file, or None.
+        edit: Changes the description once more, given the model that it compiles to, before the final compilation.
 
     A joint of the action that has no position servo in the model (a torque motor, or nothing, as in a URDF) gets
     one: critically damped, 5 Hz, at most the motor's own torque. Every model is so commanded in the same way.
@@ -62,6 +70,8 @@ def compile_model(spec: Spec, path: Path | None = None) -> mujoco.MjModel:
         view = parts.visual.global_
         view.offheight = max(view.offheight, image.shape[0])
         view.offwidth = max(view.offwidth, image.shape[1])
+    if edit is not None:
+        edit(parts, plain)
     return _compile(parts, file)
 
 

@@ -211,6 +211,9 @@ class ScriptedPickPlace(ScriptedArm):
     clearance_m = 0.006
     """Sideways shift that keeps the fixed jaw off the cube until the jaws close."""
 
+    above_m = 0.010
+    """How far above the middle of the cube it grips: at the middle the sagging jaws rest on the table."""
+
     tries = 3
 
     def script(self) -> Iterator[Move | Arc]:
@@ -223,7 +226,7 @@ class ScriptedPickPlace(ScriptedArm):
     def _pick(self) -> Generator[Move, None, Move | None]:
         cube = self.position_of("cube")
         turned = self.grasp_rotation(cube, self.yaw_of("cube"))
-        grasp = cube + self.clearance_m * turned[:, 0]
+        grasp = cube + self.clearance_m * turned[:, 0] + self.above_m * _UP
         yield Move(grasp + 0.05 * _UP, turned, self.open_rad)
         yield Move(grasp, turned, self.open_rad, speed=0.12)
         yield Move(grasp, turned, self.open_rad, seconds=0.2)
