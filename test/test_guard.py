@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optr.errors import GuardError, SpecError
-from optr.sentinel import Code, Guard, GuardState, Motion, MotionLimiter, Outcome
+from optr.sentinel import Code, Guard, GuardState, Motion, MotionLimiter, Outcome, load_config
 from optr.spec import ActionChunk, JointLimits, JointSample, load_spec
 
 MS = 1_000_000
 T0 = 1_000 * MS
 SPEC = load_spec("so101_tabletop")
+MOTION = load_config(SPEC).without("collision")
 NAMES = SPEC.action.names
 HOME = SPEC.home_vector()
 PERIOD = SPEC.period_ns
@@ -36,7 +37,7 @@ def chunk(at: int, values=HOME, **changes) -> ActionChunk:
 
 
 def ready_guard(**kwargs) -> Guard:
-    guard = Guard(SPEC, authority="me", **kwargs)
+    guard = Guard(SPEC, MOTION, authority="me", **kwargs)
     guard.step(T0, sample(T0), chunk(T0))
     return guard
 
@@ -90,7 +91,7 @@ class TestWhatPasses:
 
 class TestWhatIsLimited:
     def test_position(self):
-        guard = Guard(SPEC, authority="me")
+        guard = Guard(SPEC, MOTION, authority="me")
         limits = SPEC.limits
         at = limits.high - 1e-4
         guard.step(T0, sample(T0, at), chunk(T0, at))
@@ -177,7 +178,7 @@ class TestWhatIsRefused:
         assert np.array_equal(command.position, target)
 
     def test_nobody_holds_the_authority_at_first(self):
-        guard = Guard(SPEC)
+        guard = Guard(SPEC, MOTION)
         _, judgement = guard.step(T0, sample(T0), chunk(T0, operator_id=""))
         assert judgement.codes == (Code.WRONG_AUTHORITY,)
 
@@ -189,13 +190,13 @@ class TestWhatIsRefused:
         assert "measured an observation 0.500 s old" in judgement.text
 
     def test_without_any_measurement_nothing_is_sent(self):
-        guard = Guard(SPEC, authority="me")
+        guard = Guard(SPEC, MOTION, authority="me")
         command, judgement = guard.step(T0, None, chunk(T0))
         assert command is None
         assert judgement.codes == (Code.NO_OBSERVATION,)
 
     def test_an_arm_outside_its_range_is_not_taken_over(self):
-        guard = Guard(SPEC, authority="me")
+        guard = Guard(SPEC, MOTION, authority="me")
         outside = HOME.copy()
         outside[3] = SPEC.limits.high[3] + 0.2
         command, judgement = guard.step(T0, sample(T0, outside), chunk(T0))
@@ -373,7 +374,7 @@ ODD = np.array([np.nan, np.inf, -np.inf, 1e300, -1e300])
 def test_whatever_is_proposed_the_commands_keep_the_limits(seed, gaps):
     limits, rng = SPEC.limits, np.random.default_rng(seed)
     start = rng.uniform(limits.low, limits.high)
-    guard = Guard(SPEC, authority="me")
+    guard = Guard(SPEC, MOTION, authority="me")
     guard.step(T0, sample(T0, start), chunk(T0, start))
     now, stamps, positions = T0, [T0], [start]
 

@@ -51,6 +51,7 @@ def play(sim: Simulation, operator: str, seed: int) -> Counter[str]:
         for name, feature in spec.environment.items():
             pose = world.pose(name)
             values[feature.key] = np.concatenate((pose.position, pose.quat_xyzw)).astype(np.float32)
+            guard.see(feature.key, joints.stamp_ns, values[feature.key])
         command, judgement = guard.step(
             joints.stamp_ns, joints, host.decide(Observation(joints.stamp_ns, values, {k: 0 for k in values}))
         )

@@ -25,6 +25,7 @@ from optr.ros.realtime import lock_memory
 from optr.ros.stop_latch import StopLatch
 from optr.sentinel import Code, Guard, GuardState, Judgement, Outcome, load_config
 from optr.spec import ActionChunk, Command, Feature, JointSample, decoder, load_spec, stamp_ns
+from optr.spec.spec import ENVIRONMENT
 from optr_interfaces.msg import ActionChunk as ActionChunkMsg
 from optr_interfaces.msg import EpisodeStatus, SentinelStatus, StepResult, Verdict
 from optr_interfaces.srv import SetAuthority
@@ -126,6 +127,7 @@ class SentinelNode(OptrNode[SentinelParams]):
         self.hot.subscribe(StepResult, "step", EVENT_QOS, self._on_step)
         self.hot.subscribe(ActionChunkMsg, "action", EVENT_QOS, self._on_action, quick=True, with_info=True)
         self.hot.subscribe(Bool, "sentinel/deadman", STATE_QOS, self._on_deadman)
+        self._poses: set[str] = set()
         self._watch_features()
         if p.recorder_timeout_s:
             self.hot.subscribe(EpisodeStatus, "episode/status", STATUS_QOS, self._on_recorder)
@@ -208,6 +210,7 @@ class SentinelNode(OptrNode[SentinelParams]):
         if self.params.lockstep and chunk.operator_id == self.guard.authority:
             # What the decision rests on may still be on its way here: topics keep no order among them.
             there = state is not None and state.stamp_ns == chunk.observation_ns == self._step_ns
+            there = there and all(self._seen_ns(key) == chunk.observation_ns for key in self._poses)
             self._waiting = None if there else chunk
             if self._waiting is not None:
                 return
@@ -216,6 +219,10 @@ class SentinelNode(OptrNode[SentinelParams]):
         self._send(command)
         if judgement is not None:
             self._tell(judgement, now)
+
+    def _seen_ns(self, key: str) -> int:
+        seen = self.guard.seen.get(key)
+        return seen.stamp_ns if seen is not None else -1
 
     def _tick(self) -> None:
         self._watch()
@@ -277,6 +284,10 @@ class SentinelNode(OptrNode[SentinelParams]):
         def receive(msg: Any) -> None:
             try:
                 self.guard.see(feature.key, _stamp_of(msg), decode(msg))
+                if feature.key.startswith(ENVIRONMENT):
+                    self._poses.add(feature.key)
+                    if self._waiting is not None:
+                        self._judge(self._waiting)
             except ObservationError as err:
                 self.get_logger().error(str(err), throttle_duration_sec=1.0)
 

@@ -585,7 +585,7 @@ class Guard:
         if not self.believes(now_ns, state):
             return self._motion is not None  # the commanded motion stays what it is, and ramps to rest
         if self._state_ns is not None and state.stamp_ns < self._state_ns:
-            self._begin_anew()
+            self._begin_anew(state.stamp_ns)
         elif self._state_ns != state.stamp_ns:
             self._announced = max(0, self._announced - 1)
         self._state_ns = state.stamp_ns
@@ -593,7 +593,7 @@ class Guard:
             return True
         return self._take_over(state)
 
-    def _begin_anew(self) -> None:
+    def _begin_anew(self, stamp_ns: int) -> None:
         self._motion = None
         self._rows = None
         self._engaging = False
@@ -601,7 +601,8 @@ class Guard:
         self._causes.clear()
         self._watching.clear()
         self.notices.clear()
-        self.seen.clear()
+        # What was seen of the time before; of the new episode something may have come before its first joint state.
+        self.seen = {key: seen for key, seen in self.seen.items() if seen.stamp_ns <= stamp_ns}
         for rule in self.rules:
             rule.reset()
         self._acting = ""

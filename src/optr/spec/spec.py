@@ -16,6 +16,7 @@ from optr.spec.feature import Channel, Feature, JointLimits
 from optr.spec.yaml_lines import Marked
 
 STATE = "observation.state"
+ENVIRONMENT = "observation.environment."
 ACTION = "action"
 
 
@@ -72,8 +73,7 @@ class Spec:
     @property
     def environment(self) -> Mapping[str, Feature]:
         """Features of the scene (object poses) by object name."""
-        prefix = "observation.environment."
-        return {k.removeprefix(prefix): f for k, f in self.features.items() if k.startswith(prefix)}
+        return {k.removeprefix(ENVIRONMENT): f for k, f in self.features.items() if k.startswith(ENVIRONMENT)}
 
     @property
     def period_ns(self) -> int:

@@ -9,6 +9,8 @@ import numpy as np
 from optr.connectors.sim.tasks.task import Evaluation, Task
 from optr.connectors.sim.world import World
 
+_PARKED = np.array([0.0, 0.0, -0.5])
+
 
 class Push(Task):
     """Push the cube onto the goal disc: within 2.5 cm of its centre, on the table, at rest for 0.2 s."""
@@ -27,10 +29,11 @@ class Push(Task):
     def reset(self, world: World, rng: np.random.Generator) -> None:
         self._inside = 0
         height = world.pose("cube").position[2]
-        angle, radius = rng.uniform(-0.35, 0.35), rng.uniform(0.19, 0.22)
+        angle, radius = rng.uniform(-0.35, 0.35), rng.uniform(0.225, 0.245)
         cube = np.array([radius * np.cos(angle), radius * np.sin(angle), height])
-        away = rng.uniform(0.07, 0.10)
+        away = rng.uniform(0.06, 0.08)
         heading = angle + rng.uniform(-0.4, 0.4)
+        world.place("bin", _PARKED)  # the table is for pushing
         world.place("cube", cube, quat_of_yaw(heading))
         goal = world.pose("goal").position
         world.place("goal", np.array([cube[0] + away * np.cos(heading), cube[1] + away * np.sin(heading), goal[2]]))
