@@ -46,8 +46,8 @@ TASKS = ("pick_place", "push", "reach")
 HEALTH = {"current": ("A", 2.0), "temperature": ("degC", 60.0), "effort": ("N*m", 5.0)}
 RULES = """
 rules:
-  interventions: {do: hold, most: 10, window: 1.0}
-
+  interventions: {do: stop, most: 10, window: 1.0}
+  keep_out: {zones: [{name: tower, points: [gripper_frame], low: [-1, -1, 0.27], high: [1, 1, 1]}]}
 """
 
 
@@ -332,13 +332,13 @@ def blank(cell: Cell, sample: JointSample) -> JointSample:
 
 
 def toward(cell: Cell, pose: dict[str, float]) -> np.ndarray:
-    """Rows at half speed towards a pose, shape (24, n)."""
+    """Rows at half speed all the way to a pose, shape (m, n)."""
     names, at = cell.spec.action.names, cell.guard.position
     assert at is not None
     goal = np.array([pose.get(n, at[i]) for i, n in enumerate(names)])
     way = goal - at
-    step = 0.028 / max(0.028, float(np.abs(way).max()))
-    return np.array([at + way * min(1.0, step * (k + 1)) for k in range(24)])
+    rows = max(2, int(np.ceil(float(np.abs(way).max()) / 0.028)))
+    return np.array([at + way * (k + 1) / rows for k in range(rows)])
 
 
 def dive(cell: Cell, chunk: ActionChunk) -> dict[str, Any]:
