@@ -46,7 +46,7 @@ TASKS = ("pick_place", "push", "reach")
 HEALTH = {"current": ("A", 2.0), "temperature": ("degC", 60.0), "effort": ("N*m", 5.0)}
 RULES = """
 rules:
-  interventions: {do: stop, most: 10, window: 1.0}
+  interventions: {do: stop, most: 20, window: 1.0}
   keep_out: {zones: [{name: tower, points: [gripper_frame], low: [-1, -1, 0.27], high: [1, 1, 1]}]}
 """
 
