@@ -88,3 +88,36 @@ def test_links_between_documents_lead_somewhere():
         for target in re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8")):
             if not target.startswith(("http://", "https://", "mailto:")):
                 assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_the_rule_of_the_sentinel_document_works(tmp_path):
+    text = (ROOT / "docs" / "sentinel.md").read_text(encoding="utf-8")
+    rule, _, kit = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    (tmp_path / "test_gentle.py").write_text(rule + kit, encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_gentle.py"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stdout
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 8
+
+
+def test_the_configurations_of_the_sentinel_document_are_read(tmp_path):
+    from optr.sentinel import Guard, load_config
+    from optr.spec import load_spec
+
+    text = (ROOT / "docs" / "sentinel.md").read_text(encoding="utf-8")
+    blocks = [b for b in re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL) if "gentle" not in b]
+    assert len(blocks) == 2
+    spec = load_spec("so101_tabletop")
+    for block in blocks:
+        path = tmp_path / "rules.yaml"
+        path.write_text(block)
+        Guard(spec, load_config(spec, path))
+
+
+def test_the_sentinel_document_names_every_code_and_rule():
+    from optr.plugins import plugin_names
+    from optr.sentinel import Code
+
+    text = (ROOT / "docs" / "sentinel.md").read_text(encoding="utf-8")
+    assert [c.value for c in Code if c.value not in text] == []
+    assert [n for n in plugin_names("rule") if f"`{n}`" not in text] == []

@@ -250,6 +250,9 @@ class _Regions(PathRule):
     _does: ClassVar[str]
     """What a point does wrong, for people."""
 
+    _called: ClassVar[str]
+    """What a region is called, for people."""
+
     def bind(self, spec: Spec) -> None:
         """Find the points.
 
@@ -259,7 +262,7 @@ class _Regions(PathRule):
         """
         self._regions = self._made()
         if not self._regions:
-            self.idle = "no box is configured"
+            self.idle = f"no {self._called} is configured"
             return
         self._body = _body_model(self, spec, 0.0)
         if self._body is None:
@@ -303,6 +306,7 @@ class Workspace(_Regions):
     name: ClassVar[str] = "workspace"
     codes: ClassVar[tuple[str, ...]] = (Code.WORKSPACE,)
     _does: ClassVar[str] = "leave"
+    _called: ClassVar[str] = "box"
 
     def _made(self) -> list[_Region]:
         return [
@@ -320,6 +324,7 @@ class KeepOut(_Regions):
     name: ClassVar[str] = "keep_out"
     codes: ClassVar[tuple[str, ...]] = (Code.KEEP_OUT,)
     _does: ClassVar[str] = "enter"
+    _called: ClassVar[str] = "zone"
 
     def _made(self) -> list[_Region]:
         made = []
