@@ -22,6 +22,7 @@ from optr.sentinel import (
     Response,
     Seen,
     load_config,
+    read_config,
 )
 from optr.sentinel.rules.proposal import ActionAge, Authority, ObservationAge, Replayed, SequenceGap, Shape
 from optr.sentinel.rules.watch import (
@@ -436,6 +437,20 @@ class TestConfigured:
     def test_mistakes_are_pointed_at(self, tmp_path, text, says):
         with pytest.raises(SpecError, match=says):
             guard_with(tmp_path, text)
+
+    def test_what_is_in_effect_can_be_written_and_read_back(self, tmp_path):
+        path = tmp_path / "rules.yaml"
+        path.write_text(
+            "rules: {velocity: {share: 0.5}, frozen_image: off, keep_out: {do: stop, zones: [{name: t, points: "
+            "[gripper_frame], centre: [0, 0, 0.5], size: 0.1}]}}\ntasks: {pick: {before: [at_rest]}}\n"
+        )
+        config = load_config(SPEC, path)
+        again = read_config(config.to_yaml(), "again")
+        assert again.to_yaml() == config.to_yaml()
+        assert again.limits(SPEC).velocity == pytest.approx(SPEC.limits.velocity * 0.5)
+        assert [(a.rule.name, a.response) for a in again.make(SPEC)] == [
+            (a.rule.name, a.response) for a in config.make(SPEC)
+        ]
 
     @pytest.mark.parametrize("do", ["refuse", "hold", "stop"])
     def test_a_limit_may_refuse_hold_or_stop_instead(self, tmp_path, do):

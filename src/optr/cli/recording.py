@@ -9,6 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from optr.episodes.read import EpisodeReader
+    from optr.sentinel import SentinelConfig
     from optr.spec import Spec
 
 
@@ -37,6 +38,17 @@ def open_recording(bag: Path, spec: str, namespace: str | None) -> tuple[Episode
         return reader, reader.spec()
     except EpisodeError as err:
         raise EpisodeError(f"{err} Name the spec of the robot with --spec.") from err
+
+
+def recorded_rules(reader: EpisodeReader) -> SentinelConfig | None:
+    """The rules that were in effect, or None where the recording does not say."""
+    from optr.sentinel import read_config
+
+    if not reader.has("sentinel/rules"):
+        return None
+    for _, _, msg in reader.messages("sentinel/rules"):
+        return read_config(msg.data, f"{reader.folder}, sentinel/rules")
+    return None
 
 
 def facts_of(reader: EpisodeReader) -> dict[str, Any]:

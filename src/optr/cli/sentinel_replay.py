@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from optr.cli.recording import open_recording
+from optr.cli.recording import open_recording, recorded_rules
 
 if TYPE_CHECKING:
     from optr.episodes.read import EpisodeReader
@@ -53,9 +53,10 @@ def replay(
     from optr.sentinel import load_config
 
     reader, spec = open_recording(bag, spec_name, namespace)
-    result = run(reader, spec, load_config(spec, rules or ""), lockstep, rate)
+    recorded = recorded_rules(reader)
+    result = run(reader, spec, load_config(spec, rules or "", recorded), lockstep, rate)
     # The same without the changes tells what differs for other reasons than these.
-    control = run(reader, spec, load_config(spec), lockstep, rate) if rules is not None else None
+    control = run(reader, spec, load_config(spec, "", recorded), lockstep, rate) if rules is not None else None
     if plot is not None:
         _plot(plot, reader, result, spec)
     if as_json:

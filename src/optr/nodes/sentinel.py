@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Bool
+from std_msgs.msg import Bool, String
 from std_srvs.srv import Trigger
 
 from optr.errors import ActionError, GuardError, ObservationError
@@ -91,8 +91,8 @@ class SentinelNode(OptrNode[SentinelParams]):
 
     Subscribes `action` (optr_interfaces/ActionChunk), the joint states of the spec, `step`, `sentinel/deadman`
     (std_msgs/Bool), the features that rules watch and, if asked for, `episode/status`. Publishes the command topic of
-    the spec (sensor_msgs/JointState), `sentinel/verdict`, `sentinel/status`. Services `sentinel/stop`,
-    `sentinel/rearm`, `sentinel/set_authority`.
+    the spec (sensor_msgs/JointState), `sentinel/verdict`, `sentinel/status`, `sentinel/rules` (YAML). Services
+    `sentinel/stop`, `sentinel/rearm`, `sentinel/set_authority`.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -122,6 +122,8 @@ class SentinelNode(OptrNode[SentinelParams]):
         self._writer = JointStateWriter(spec.action.names, fields=1)
         self._commands = self.create_publisher(JointState, spec.action.topic, EVENT_QOS)
         self._verdicts = self.create_publisher(Verdict, "sentinel/verdict", EVENT_QOS)
+        self._rules = self.create_publisher(String, "sentinel/rules", STATUS_QOS)
+        self._rules.publish(String(data=self.guard.config.to_yaml()))
         self._status = self.create_publisher(SentinelStatus, "sentinel/status", STATUS_QOS)
         self.hot.subscribe(JointState, spec.state.topic, STATE_QOS, self._on_state, quick=True)
         self.hot.subscribe(StepResult, "step", EVENT_QOS, self._on_step)

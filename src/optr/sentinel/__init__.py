@@ -1,7 +1,7 @@
 """The guard between every operator and every actuator."""
 
 from optr.sentinel.codes import Code, GuardState, Outcome, Response
-from optr.sentinel.config import SentinelConfig, load_config
+from optr.sentinel.config import SentinelConfig, load_config, read_config
 from optr.sentinel.guard import Guard
 from optr.sentinel.motion import Motion, MotionLimiter
 from optr.sentinel.rule import Finding, Judgement, PathRule, ProposalRule, Rule, Seen, Situation, WatchRule, setting
@@ -24,5 +24,6 @@ __all__ = [
     "Situation",
     "WatchRule",
     "load_config",
+    "read_config",
     "setting",
 ]

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from optr.errors import SpecError
 from optr.plugins import load_plugin, plugin_names
@@ -21,7 +23,7 @@ from optr.sentinel.rule import Rule
 from optr.sentinel.rules.limits import LimitRule
 from optr.share import share_path
 from optr.spec import JointLimits, Spec
-from optr.spec.yaml_lines import Marked, read_marked
+from optr.spec.yaml_lines import Marked, parse_marked, read_marked
 
 _TOP = (
     "sentinel",
@@ -114,6 +116,17 @@ class SentinelConfig:
             rules[name] = RuleSetting(name, None, {}, "", on=False)
         return replace(self, rules=rules)
 
+    def to_yaml(self) -> str:
+        """Everything that is in effect, as YAML; `read_config` reads it back."""
+        rules: dict[str, Any] = {}
+        for one in self.rules.values():
+            kind = _rule_class(one.name)
+            plain = {k: _plain(v) for k, v in one.options.items()}
+            rules[one.name] = {"do": str(one.response or kind.responses[0]), **plain} if one.on else "off"
+        more = {key: {n: m.plain() for n, m in getattr(self, key).items()} for key in ("tasks", "actions")}
+        whole = {"sentinel": 1, **asdict(self.timing), "rules": rules, **{k: v for k, v in more.items() if v}}
+        return yaml.safe_dump(whole, sort_keys=False, default_flow_style=None, width=120)
+
     def make(self, spec: Spec) -> list[ActiveRule]:
         """New rules for a robot, bound to it.
 
@@ -142,18 +155,28 @@ class SentinelConfig:
         return limits
 
 
-def load_config(spec: Spec, source: str | os.PathLike[str] = "") -> SentinelConfig:
+def read_config(text: str, called: str) -> SentinelConfig:
+    """A whole configuration as `SentinelConfig.to_yaml` writes it; `called` is what errors call it.
+
+    Raises:
+        SpecError: If something is wrong.
+    """
+    return _change(SentinelConfig(Timing(), {}, {}, {}), parse_marked(text, Path(called)))
+
+
+def load_config(spec: Spec, source: str | os.PathLike[str] = "", base: SentinelConfig | None = None) -> SentinelConfig:
     """What ships, changed by the spec, changed by a file.
 
     Args:
         spec: The robot; its key `sentinel` is applied.
         source: File with further changes; empty: none.
+        base: To be changed by the file instead of what ships and the spec.
 
     Raises:
         SpecError: If something is wrong; the message points at the line.
     """
-    config = _shipped()
-    if spec.sentinel is not None:
+    config = base if base is not None else _shipped()
+    if spec.sentinel is not None and base is None:
         config = _change(config, spec.sentinel)
     if str(source):
         root = read_marked(Path(source).expanduser())
@@ -213,6 +236,15 @@ def _rule_class(name: str) -> type[Rule]:
     if not (isinstance(kind, type) and issubclass(kind, Rule)):
         raise SpecError(f"rule {name!r} is {kind!r}, expected a subclass of optr.sentinel.Rule")
     return kind
+
+
+def _plain(value: Any) -> Any:
+    """A setting as YAML knows it."""
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    return value
 
 
 def _check_needed(name: str, where: str) -> None:

@@ -118,11 +118,22 @@ def read_marked(path: Path) -> Marked:
         SpecError: If it cannot be read or is no YAML; the message names the line.
     """
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        text = path.read_text(encoding="utf-8")
     except OSError as err:
         raise SpecError(f"{path}: cannot be read: {err.strerror}") from err
     except UnicodeDecodeError as err:
         raise SpecError(f"{path}: is not UTF-8 text: {err}") from err
+    return parse_marked(text, path)
+
+
+def parse_marked(text: str, path: Path) -> Marked:
+    """Parse YAML that came from somewhere; `path` is what errors call it.
+
+    Raises:
+        SpecError: If it is no YAML; the message names the line.
+    """
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as err:
         line = err.problem_mark.line + 1 if err.problem_mark else 1
         raise SpecError(f"{path}:{line}: is not YAML: {err.problem}") from err
