@@ -622,3 +622,25 @@ def test_texts_say_joint_value_and_limit():
     )
     finding = judgement.findings[0]
     assert (finding.subject, finding.value, finding.limit) == ("shoulder_pan", pytest.approx(125.0), 25.0)
+
+
+def test_a_rule_that_fails_has_something_against_it(tmp_path, monkeypatch):
+    driver = Driver(guard_with(tmp_path, "{}"))
+    driver.propose(HOME)
+
+    def fail(self, at):
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(ActionAge, "check", fail)
+    _, judgement = driver.propose(HOME)
+    assert (judgement.outcome, judgement.codes) == (Outcome.REFUSED, (Code.RULE_FAILED,))
+    assert judgement.text == "rule action_age failed: ZeroDivisionError: oops"
+    monkeypatch.undo()
+    monkeypatch.setattr(FrozenSensor, "check", fail)
+    driver.tick()
+    assert driver.guard.reason.code == Code.RULE_FAILED
+    assert driver.guard.state is GuardState.HOLDING
+    monkeypatch.undo()
+    driver.tick(60)
+    _, judgement = driver.propose(HOME)
+    assert judgement.outcome is Outcome.ALLOWED

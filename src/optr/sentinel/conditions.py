@@ -170,7 +170,7 @@ class Conduct:
         if self.recovering is not None:
             return self._recover(scene)
         conditions = duty.before if self.phase is Phase.BEFORE else duty.after
-        failing = [f"{c.name}: {said}" for c in conditions if (said := c.check(scene)) is not None]
+        failing = [f"{c.name}: {said}" for c in conditions if (said := _look(c, scene)) is not None]
         if not failing:
             self.leave()
             return None
@@ -187,7 +187,10 @@ class Conduct:
         if scene.now_ns > self._until_ns:
             self._drop_recovery()
             return None
-        target = self.recovering.target(scene)
+        try:
+            target = self.recovering.target(scene)
+        except Exception:  # a recovery is anybody's code; without it the condition goes on failing, and says so
+            target = None
         if target is None:
             self._next_recovery(scene)
         return target
@@ -195,10 +198,20 @@ class Conduct:
     def _next_recovery(self, scene: Scene) -> None:
         self.recovering = self._waiting.pop(0) if self._waiting else None
         if self.recovering is not None:
-            self.recovering.begin(scene)
+            try:
+                self.recovering.begin(scene)
+            except Exception:  # as above
+                self._next_recovery(scene)
 
     def _drop_recovery(self) -> None:
         self.recovering, self._waiting = None, []
+
+
+def _look(condition: Condition, scene: Scene) -> str | None:
+    try:
+        return condition.check(scene)
+    except Exception as err:  # a condition is anybody's code; what cannot be known does not hold
+        return f"failed: {type(err).__name__}: {err}"
 
 
 def read_duties(tasks: Mapping[str, Marked], actions: Mapping[str, Marked], spec: Spec) -> dict[str, Duty]:

@@ -363,7 +363,7 @@ class Guard:
         """The first rule that does not let the proposal through, and what others only tell; changes nothing."""
         told: list[Finding] = []
         for rule, response in self._gates:
-            finding = rule.check(at)
+            finding = _ask(rule, at)
             if finding is None:
                 continue
             if response is not Response.ALLOW:
@@ -380,7 +380,7 @@ class Guard:
     def _watch(self, at: Situation) -> None:
         """Ask the rules about the arm itself."""
         for rule, response in self._watches:
-            finding = rule.check(at)
+            finding = _ask(rule, at)
             if finding is None:
                 self.notices.pop(rule.name, None)
                 self._watching.pop(rule.name, None)
@@ -495,7 +495,7 @@ class Guard:
                 ways.append(rest)
         for rule, response in self._paths:
             for way in ways:
-                finding = rule.check(at, way)
+                finding = _ask(rule, at, way)
                 if finding is None:
                     continue
                 if response is Response.ALLOW:
@@ -688,7 +688,10 @@ class Guard:
         commanded = self._motion.position if self._motion is not None else None
         judgement = Judgement(chunk, outcome, tuple(said), text, first, commanded)
         for rule in self._told:
-            rule.judged(judgement, now_ns)
+            try:
+                rule.judged(judgement, now_ns)
+            except Exception as err:  # a rule is anybody's code; what it can no longer know may be anything
+                self.inhibit(Code.RULE_FAILED, f"rule {rule.name} failed in judged: {type(err).__name__}: {err}")
         return judgement
 
     def _explain(self, found: list[Finding], proposed: Vector) -> str:
@@ -697,6 +700,15 @@ class Guard:
         name = self.order.names[k]
         listed = "; ".join(f"{f.code}: {f.text}" for f in found)
         return f"{listed}; {name} proposed {proposed[k]:.4f}, commanded {self._motion.position[k]:.4f}"
+
+
+def _ask(rule: Any, *about: Any) -> Finding | None:
+    """What a rule says; one that fails has something against it, for nobody knows that there is nothing."""
+    try:
+        finding: Finding | None = rule.check(*about)
+    except Exception as err:  # a rule is anybody's code
+        return Finding(Code.RULE_FAILED, f"rule {rule.name} failed: {type(err).__name__}: {err}", rule.name)
+    return finding
 
 
 def _row_at(chunk: ActionChunk, when_ns: int) -> Vector:
