@@ -203,3 +203,43 @@ class TestGone:
         assert said["realtime"].startswith(("SCHED_FIFO 50", "not granted: "))
         assert said["memory"].startswith(("locked", "not locked: "))
         assert said["idle rule temperature"].startswith("the spec has no observed channel in degC")
+
+
+OPEN_FIRST = """
+tasks:
+  pick_place:
+    before: [{joint_within: {joint: gripper, low: 0.55}}]
+    recover: [{open_gripper: {position: 0.6}}]
+"""
+
+
+class TestRecovery:
+    """At home the gripper stands at 0.5; the task wants it open wider, and the sentinel sees to it."""
+
+    def rules(self, tmp_path):
+        path = tmp_path / "rules.yaml"
+        path.write_text(OPEN_FIRST)
+        return str(path)
+
+    def check(self, watch):
+        said = [(v.operator_id, list(v.codes)) for v in watch.verdicts]
+        recovered = [i for i, (who, _) in enumerate(said) if who == "recovery"]
+        assert recovered, "a recovery proposed, and was judged"
+        waited = [codes for who, codes in said[recovered[0] : recovered[-1]] if who != "recovery"]
+        assert ["RECOVERING"] in waited, "and the operator was told to wait"
+
+    def test_in_real_time(self, tmp_path):
+        with Graph(tmp_path, rules=self.rules(tmp_path)) as graph:
+            graph.wait_moving()
+            self.check(graph.watch)
+
+    def test_in_lock_step(self, tmp_path):
+        from optr.ros.runner import EpisodeRunner
+
+        with Graph(tmp_path, mode="lockstep", rules=self.rules(tmp_path)) as graph:
+            with EpisodeRunner(SPEC, cameras=False) as runner:
+                runner.wait_ready()
+                run = runner.run(0, "pick_place", "", "scripted_pick_place", "one")
+            graph.watch.spin(0.5)
+            assert run.end.success
+            self.check(graph.watch)
