@@ -53,7 +53,7 @@ def _describe(name: str, config: SentinelConfig, spec: Spec) -> dict[str, Any]:
     """A rule as configured for a robot."""
     from optr.errors import OptrError
     from optr.plugins import load_plugin
-    from optr.sentinel.config import settings_of
+    from optr.sentinel.decode import settings_of
 
     out: dict[str, Any] = {"name": name, "about": "", "do": "", "can": [], "codes": [], "settings": []}
     out |= {"idle": "", "broken": "", "class": "", "where": ""}
