@@ -119,14 +119,16 @@ class TestRunning:
         assert (done.returncode, done.stdout) == (0, "authority is with hold (before: random)\n")
         done = run("status")
         assert done.returncode == 1
-        assert "HOLDING" in done.stdout and "NO_ACTION" in done.stdout
+        assert "HOLDING" in done.stdout  # for NO_ACTION, or what else a busy machine makes of it
+        assert "authority: hold" in done.stdout
         done = run("authority", "random", "--json")
         assert json.loads(done.stdout)["previous"] == "hold"
 
     def test_stop_latches_until_rearm_and_watch_tells_all_of_it(self, graph):
         graph.watch.until(lambda: graph.watch.sentinel.state == 0, 10, "it is ready")
         with watching("status", "--watch", "--json") as lines:
-            assert json.loads(lines.readline())["state"] == "READY"
+            while json.loads(lines.readline())["state"] != "READY":
+                pass
             done = run("rearm")
             assert (done.returncode, done.stderr) == (1, "refused: no stop is latched\n")
             done = run("stop")
