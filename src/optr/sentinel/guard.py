@@ -179,6 +179,11 @@ class Guard:
         return self._motion.position if self._motion is not None else None
 
     @property
+    def newest_ns(self) -> int | None:
+        """Stamp of the newest measurement that it believes [ns]; None before the first."""
+        return self._state_ns
+
+    @property
     def reset_announced(self) -> bool:
         """Whether the next step back in time is a reset that was announced."""
         return self._announced > 0
@@ -555,17 +560,12 @@ class Guard:
         return not near and self._now_ns < self._engaged_until_ns
 
     def believes(self, now_ns: int, state: JointSample) -> bool:
-        """Whether a measurement can be the newest one; if it cannot, the arm is held until one comes that can.
+        """Whether a measurement can be the newest one, by its time; if not, the arm is held until one comes that can.
 
         Args:
             now_ns: Time on the node clock [ns].
             state: What came.
         """
-        if not all_finite(state.position):
-            k = int(np.argmin(np.isfinite(state.position)))
-            self.inhibit(Code.STATE_NOT_A_NUMBER, f"{self.order.names[k]} is measured at {state.position[k]}")
-            return False
-        self.release(Code.STATE_NOT_A_NUMBER)
         ahead = (state.stamp_ns - now_ns) * 1e-9
         if ahead > _STATE_AHEAD_NS * 1e-9:
             self.inhibit(Code.CLOCK_BACKWARDS, f"a joint state is {ahead:.3f} s ahead of the clock")
@@ -589,6 +589,11 @@ class Guard:
         elif self._state_ns != state.stamp_ns:
             self._announced = max(0, self._announced - 1)
         self._state_ns = state.stamp_ns
+        if not all_finite(state.position):  # after its time was looked at: it may be the first after a reset
+            k = int(np.argmin(np.isfinite(state.position)))
+            self.inhibit(Code.STATE_NOT_A_NUMBER, f"{self.order.names[k]} is measured at {state.position[k]}")
+            return self._motion is not None
+        self.release(Code.STATE_NOT_A_NUMBER)
         if self._motion is not None:
             return True
         return self._take_over(state)

@@ -68,14 +68,15 @@ class Faults(Proposals):
 
     def _fault_reset(self) -> None:
         """Announced, and carried out soon: time goes back, and the arm is somewhere else."""
-        if self.fault_left or self.guard.reset_announced or self.top_ns == NEVER:
+        newest = self.guard.newest_ns
+        if self.fault_left or self.guard.reset_announced or newest is None or not self.track.stamps:
             return
         self.call("announce_reset")
         # An older measurement would be taken for the reset already.
         for _ in range(0 if self._behind() else self.count(0, 3)):
             self.wait(self.pick((0, 5 * MS, self.period)))
             self._near()
-        self.now_ns = min(self.now_ns, self.top_ns) - self.pick((1, MS, self.period, 1_000 * MS, HOUR)) - 1
+        self.now_ns = min(self.now_ns, self.guard.newest_ns or 0) - self.pick((1, MS, self.period, 1_000 * MS, HOUR)) - 1
         self.next_tick = self.now_ns + self.tick_ns
         self.begin(self._place())
         if self.draw() < 0.2:
@@ -129,7 +130,8 @@ class Faults(Proposals):
 
     def _behind(self) -> bool:
         """Whether the next measurement would be older than one before."""
-        return self.now_ns - self.delay < self.top_ns
+        newest = self.guard.newest_ns
+        return newest is not None and self.now_ns - self.delay < newest
 
     def _strike(self, fault: str, off_ns: int, longest: int) -> None:
         if not self.fault_left and self.sample is not None:
