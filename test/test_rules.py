@@ -644,3 +644,156 @@ def test_a_rule_that_fails_has_something_against_it(tmp_path, monkeypatch):
     driver.tick(60)
     _, judgement = driver.propose(HOME)
     assert judgement.outcome is Outcome.ALLOWED
+
+
+WIDE = """
+tasks:
+  pick: {before: [{joint_within: {joint: gripper, low: 0.9}}], recover: [{open_gripper: {position: 1.0}}]}
+"""
+
+
+class TestFoundByAStranger:
+    """Each of these once went wrong."""
+
+    def test_huge_numbers_in_a_chunk_never_become_a_command(self, tmp_path):
+        driver = Driver(guard_with(tmp_path, "{}"))
+        rows = np.full((5, 6), 1e308)
+        rows[1::2] *= -1
+        _, judgement = driver.propose(rows)
+        assert judgement.codes == (Code.NOT_A_NUMBER,)
+        assert "shoulder_pan is 1e+308 in row 0, which is no position" in judgement.text
+        for _ in range(20):
+            command, _ = driver.tick()
+            assert command is None or np.isfinite(command.position).all()
+
+    def test_rubbish_or_nothing_from_a_person_takes_nothing_over(self, tmp_path):
+        text = "tasks: {pick: {before: [{joint_within: {joint: gripper, low: 1.0}}]}}"
+        guard = guard_with(tmp_path, text, takeover=("human",))
+        driver = Driver(guard)
+        guard.begin_task("pick")
+        driver.tick()
+        assert guard.reason.code == Code.PRECONDITION
+        driver.propose(np.full(6, np.nan), who="human")
+        driver.propose(np.empty((0, 6)), who="human")
+        assert guard.authority == "me"
+        _, judgement = driver.propose(HOME)
+        assert judgement.codes[0] == Code.PRECONDITION, "the condition is still there"
+
+    def test_who_is_barred_takes_nothing_over(self, tmp_path):
+        guard = guard_with(tmp_path, "{}", takeover=("human",))
+        driver = Driver(guard)
+        guard.barred["human"] = "the deadman switch is released"
+        _, judgement = driver.propose(HOME, who="human")
+        assert judgement.codes == (Code.DEADMAN_RELEASED,)
+        assert guard.authority == "me"
+        _, judgement = driver.propose(HOME)
+        assert judgement.outcome is Outcome.ALLOWED
+
+    def test_a_recovery_does_not_go_on_behind_a_rearm(self, tmp_path):
+        text = WIDE
+        guard = guard_with(tmp_path, text)
+        driver = Driver(guard)
+        guard.begin_task("pick")
+        driver.tick(5)
+        assert guard.recovering
+        guard.stop("hand")
+        driver.tick(30)
+        guard.rearm()
+        driver.tick(3)
+        assert guard.state is GuardState.HOLDING
+        _, judgement = driver.propose(HOME)
+        assert set(judgement.codes) <= {Code.RECOVERING, Code.PRECONDITION}
+
+    def test_recoveries_wait_while_the_arm_is_held_for_another_reason(self, tmp_path):
+        text = WIDE
+        guard = guard_with(tmp_path, text)
+        driver = Driver(guard)
+        guard.inhibit(Code.RECORDER_LOST, "gone")
+        guard.begin_task("pick")
+        driver.tick(2000)
+        guard.release(Code.RECORDER_LOST)
+        driver.tick(400)
+        assert guard.position[5] == pytest.approx(1.0, abs=0.01)
+
+    def test_nobody_in_authority_means_that_nothing_moves(self, tmp_path):
+        text = WIDE
+        guard = guard_with(tmp_path, text)
+        driver = Driver(guard)
+        guard.set_authority("")
+        guard.begin_task("pick")
+        driver.tick(300)
+        assert guard.position == pytest.approx(HOME)
+
+    def test_what_one_operator_owed_does_not_hold_the_next(self, tmp_path):
+        from optr.spec import Source
+
+        guard = guard_with(tmp_path, "actions: {replay: {before: [{near_first_row: {most: 0.1}}]}}")
+        driver = Driver(guard)
+        driver.tick(30)
+        driver.propose(HOME + 0.5, source=Source.REPLAY)
+        assert guard.reason.code == Code.PRECONDITION
+        guard.set_authority("you")
+        _, judgement = driver.propose(HOME + 0.3, who="you", source=Source.POLICY)
+        assert judgement.outcome is Outcome.LIMITED
+
+    def test_rules_see_columns_in_order_and_no_abstentions(self, tmp_path, monkeypatch):
+        seen = []
+        monkeypatch.setattr(ActionAge, "check", lambda self, at: seen.append(at.proposal) or None)
+        driver = Driver(guard_with(tmp_path, "{}"))
+        seen.clear()
+        driver.propose(HOME[::-1], names=NAMES[::-1])
+        driver.propose(np.empty((0, 6)))
+        assert [p.names for p in seen] == [NAMES]
+        assert np.array_equal(seen[0].values[0], HOME)
+
+    def test_being_held_for_other_reasons_is_no_fault_of_the_operator(self, tmp_path):
+        guard = guard_with(tmp_path, "rules: {interventions: {do: stop, most: 20, window: 2.0}}")
+        driver = Driver(guard)
+        guard.inhibit(Code.DEADMAN_RELEASED, "released")
+        for _ in range(60):
+            driver.propose(HOME)
+        assert guard.state is GuardState.HOLDING
+
+    def test_a_proposal_may_be_changed_after_it_was_made(self, tmp_path):
+        driver = Driver(guard_with(tmp_path, "{}"))
+        rows = HOME + 0.001 * np.arange(6)[:, None]
+        driver.propose(rows)
+        rows[:] = np.nan
+        command, _ = driver.tick()
+        assert np.isfinite(command.position).all()
+        command.position[:] = 7.0
+        assert np.isfinite(driver.guard.position).all()
+        assert driver.guard.position.max() < 2.0
+
+    @pytest.mark.parametrize(
+        ("text", "says"),
+        [
+            ("late_periods: 1.0e+308", r"late_periods: is 1e\+308, expected above zero and at most 50"),
+            ("start_tolerance: 1000", r"at most 0.5"),
+            ("rules: {velocity: {share: !!float abc}}", r"expected a finite number, got 'abc'"),
+            ("tasks: {pick: {}}", r"tasks.pick: needs conditions"),
+            ("tasks: {pick: {before: [at_rest], timeout: 1.0e+300}}", r"timeout: is 1e\+300 s, expected at most"),
+            ("tasks: {pick: {before: [{joint_within: {low: 1, high: 0}}]}}", r"low 1.0 is above high 0.0"),
+            ("tasks: {pick: {before: [at_rest], recover: [{retreat: {keep: [grippr]}}]}}", r"no joint 'grippr'"),
+            ("tasks: {pick: {before: [at_rest], recover: [{open_gripper: {position: 99}}]}}", r"outside the range"),
+            (
+                "rules: {workspace: {boxes: [{point: gripper_frame, low: [0,0,0], high: [1,1,1], radius: -5}]}}",
+                r"the radius of its box is -5.0, expected 0 or more",
+            ),
+        ],
+    )
+    def test_more_mistakes_are_pointed_at(self, tmp_path, text, says):
+        with pytest.raises(SpecError, match=says):
+            guard_with(tmp_path, text)
+
+
+class TestSilentCamera(RuleContract):
+    pictures = True
+
+    def make(self):
+        return FrozenImage()
+
+    def bad(self):
+        first = self.situation(0).seen
+        for k in range(80):
+            yield replace(self.situation(k, position=self.home() + 0.005 * k), seen=first), None

@@ -48,6 +48,9 @@ _HEARTBEAT_S = 0.02
 _GLANCE_S = 0.2
 """Time between two looks at a camera: enough to see that one hangs, and no burden [s]."""
 
+_NAMELESS = "_NODE_NAME_UNKNOWN_"
+"""What the middleware calls a node of which it knows a publisher, and not yet, or no more, the name."""
+
 _LEVELS = {GuardState.READY: OK, GuardState.HOLDING: WARN, GuardState.STOPPED: ERROR}
 
 
@@ -98,7 +101,8 @@ class SentinelNode(OptrNode[SentinelParams]):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("sentinel", SentinelParams, **kwargs)
         p = self.params
-        self._stop_known = threading.Event()
+        self._stopped = threading.Event()
+        self._stops_kept = 0
         spec = load_spec(p.spec)
         self.guard = Guard(spec, load_config(spec, p.rules), p.authority, _listed(p.takeover))
         self._latch = StopLatch(p.state_folder, self._state_name())
@@ -203,6 +207,7 @@ class SentinelNode(OptrNode[SentinelParams]):
         if number != self._action_number + 1:
             self._check_proposers()  # perhaps another publisher than before
         self._action_number = number
+        self._watch_deadman(self._action_seen)
         chunk = chunk_from_msg(msg)
         self._action_ns = chunk.start_ns
         self._judge(chunk)
@@ -231,21 +236,14 @@ class SentinelNode(OptrNode[SentinelParams]):
         if not self.params.lockstep:
             self._advance(self._now(self._state), self._state)
         self._show(changes_only=True)
-        if self.guard.state is GuardState.STOPPED and not self._stop_known.is_set():
-            self._stop_known.set()
+        if self.guard.stops != self._stops_kept:
+            self._stops_kept = self.guard.stops
+            self._stopped.set()
 
     def _watch(self) -> None:
         now = time.monotonic_ns()
         p = self.params
-        if p.deadman_timeout_s and self.guard.authority in self._deadman_for:
-            age = (now - self._deadman_seen) * 1e-9
-            if not self._deadman or age > p.deadman_timeout_s:
-                text = "the deadman switch is released" if not self._deadman else f"no deadman switch for {age:.2f} s"
-                self.guard.inhibit(Code.DEADMAN_RELEASED, text)
-            else:
-                self.guard.release(Code.DEADMAN_RELEASED)
-        else:
-            self.guard.release(Code.DEADMAN_RELEASED)
+        self._watch_deadman(now)
         if self._state_seen and not p.lockstep:
             age = (now - self._state_seen) * 1e-9
             if age > p.observation_timeout_s:
@@ -256,6 +254,20 @@ class SentinelNode(OptrNode[SentinelParams]):
                 self.guard.inhibit(Code.RECORDER_LOST, "the recorder's process has ended")
             elif age > (max(p.recorder_timeout_s, _LOCKSTEP_RECORDER_S) if p.lockstep else p.recorder_timeout_s):
                 self.guard.inhibit(Code.RECORDER_LOST, f"no sign of the recorder for {age:.1f} s")
+
+    def _watch_deadman(self, now: int) -> None:
+        most, guard = self.params.deadman_timeout_s, self.guard
+        age = (now - self._deadman_seen) * 1e-9
+        if not most or (self._deadman and age <= most):
+            guard.barred.clear()
+            guard.release(Code.DEADMAN_RELEASED)
+            return
+        text = f"no deadman switch for {age:.2f} s" if self._deadman else "the deadman switch is released"
+        guard.barred.update(dict.fromkeys(self._deadman_for, text))
+        if guard.authority in self._deadman_for:
+            guard.inhibit(Code.DEADMAN_RELEASED, text)
+        else:
+            guard.release(Code.DEADMAN_RELEASED)
 
     def _on_recorder(self, msg: EpisodeStatus) -> None:
         self._recorder_known = True
@@ -337,8 +349,9 @@ class SentinelNode(OptrNode[SentinelParams]):
         with self.hot.lock:
             self.guard.stop("stop was requested")
             self._show()
-        self._keep_stop()
-        response.success, response.message = True, "stopped; call rearm to go on"
+        trouble = self._keep_stop()
+        response.success = not trouble
+        response.message = f"stopped; but {trouble}" if trouble else "stopped; call rearm to go on"
         return response
 
     def _on_rearm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -346,7 +359,6 @@ class SentinelNode(OptrNode[SentinelParams]):
             try:
                 before = self.guard.reason
                 self.guard.rearm()
-                self._stop_known.clear()
                 self._latch.clear()
                 response.success, response.message = True, "re-armed"
             except GuardError as err:
@@ -417,7 +429,10 @@ class SentinelNode(OptrNode[SentinelParams]):
         paths = {n if n.startswith("/") else f"{namespace}/{n}" for n in known}
         infos = self.get_publishers_info_by_topic(self.resolve_topic_name("action"))
         strangers = sorted({f"{i.node_namespace.rstrip('/')}/{i.node_name}" for i in infos} - paths)
-        if strangers:
+        if any(_NAMELESS in who for who in strangers):
+            text = "a node whose name is not known publishes `action`; if it stays so, restart the operator"
+            self.guard.inhibit(Code.UNKNOWN_PROPOSER, text)
+        elif strangers:
             text = f"{', '.join(strangers)} publishes `action`; parameter proposers allows {', '.join(sorted(paths))}"
             self.guard.inhibit(Code.UNKNOWN_PROPOSER, text)
         else:
@@ -434,26 +449,33 @@ class SentinelNode(OptrNode[SentinelParams]):
         kept = self._latch.read()
         if kept is not None:
             self.guard.stop(kept.text, kept.code)
-            self._stop_known.set()
+            self._stops_kept = self.guard.stops
             self.get_logger().warning(f"STOPPED, until `sentinel/rearm`: {kept.code}: {kept.text}")
 
-    def _keep_stop(self) -> None:
+    def _keep_stop(self) -> str:
+        """Write down a stop; answers why that failed, empty if it did not."""
         with self.hot.lock:
             finding = self.guard.reason if self.guard.state is GuardState.STOPPED else None
         if finding is None:
-            return
+            return ""
         try:
             self._latch.keep(finding)
+            with self.hot.lock:
+                over = self.guard.state is not GuardState.STOPPED
+            if over:  # re-armed meanwhile
+                self._latch.clear()
         except OSError as err:
-            self.get_logger().error(f"the stop is not kept on disk, a restart would forget it: {err}")
+            why = f"the stop is not kept on disk, a restart would forget it: {err}"
+            self.get_logger().error(why)
+            return why
+        return ""
 
     def _keep_stops(self) -> None:
         """Write down the stops that rules make; not in the hot loop, for a disk may take its time."""
         while True:
-            self._stop_known.wait()
+            self._stopped.wait()
+            self._stopped.clear()
             self._keep_stop()
-            while self._stop_known.is_set():
-                time.sleep(0.05)
 
     def _show(self, changes_only: bool = False) -> None:
         guard = self.guard
@@ -485,6 +507,10 @@ class SentinelNode(OptrNode[SentinelParams]):
         self._command_place.close()
 
     def diagnose(self) -> Any:
+        with self.hot.lock:
+            return self._diagnose()
+
+    def _diagnose(self) -> Any:
         guard, reason, ticks = self.guard, self.guard.reason, self._ticks
         message = f"{reason.code}: {reason.text}" if reason else "ready"
         return self.health(

@@ -62,6 +62,7 @@ class StopLatch:
         when = datetime.now().astimezone().isoformat(timespec="seconds")
         text = json.dumps({"code": str(finding.code), "text": finding.text, "when": when})
         with self._lock:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             beside = self.path.with_suffix(".new")
             with beside.open("w", encoding="utf-8") as file:
                 file.write(text)

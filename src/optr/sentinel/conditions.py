@@ -24,6 +24,7 @@ from optr.spec import ActionChunk, JointSample, Source, Spec
 from optr.spec.values import Vector
 from optr.spec.yaml_lines import Marked
 
+_LONGEST_S = 3600.0
 _DUTY = ("before", "after", "recover", "retries", "timeout")
 
 
@@ -162,6 +163,16 @@ class Conduct:
         self.phase, self.failing = Phase.NONE, ""
         self._drop_recovery()
 
+    def look_anew(self) -> None:
+        """What was going on is over; conditions that were looked at are looked at again from the start."""
+        self.failing = ""
+        self._drop_recovery()
+
+    def leave_action(self) -> None:
+        """Another operator acts: what the one before owed is not its business."""
+        if self._duty is not None and self._duty.name.startswith("action:"):
+            self.leave()
+
     def look(self, scene: Scene) -> Vector | None:
         """Look at the scene; answers where a recovery wants the arm to go, shape (n,), or None."""
         duty = self._duty
@@ -240,6 +251,10 @@ def _duty(name: str, node: Marked, spec: Spec) -> Duty:
         lists[key] = tuple(_named(entry, kind, base, spec) for entry in entries)
     retries = given["retries"].integer(low=0) if "retries" in given else 1
     timeout = given["timeout"].number(positive=True) if "timeout" in given else 10.0
+    if timeout > _LONGEST_S:
+        given["timeout"].fail(f"is {timeout:g} s, expected at most {_LONGEST_S:g}")
+    if not lists["before"] and not lists["after"]:
+        node.fail("needs conditions: 'before', 'after' or both")
     return Duty(name, lists["before"], lists["after"], lists["recover"], retries, timeout)
 
 
@@ -337,6 +352,8 @@ class JointWithin(Condition):
 
     def bind(self, spec: Spec) -> None:
         self._index = _joint(self.name, self.joint, spec)
+        if self.low > self.high:
+            raise SpecError(f"{self.name}: low {self.low} is above high {self.high}")
 
     def check(self, scene: Scene) -> str | None:
         at = float(scene.state.position[self._index])
@@ -358,14 +375,17 @@ class Retreat(Recovery):
     """Go to the ready pose of the spec, slowly; the gripper stays as it is."""
 
     name = "retreat"
-    keep: tuple[str, ...] = setting(("gripper",), "Joints that stay where they are.")
+    keep: tuple[str, ...] = setting((), "Joints that stay where they are, beside those called gripper, finger or jaw.")
     _home: Vector = field(default_factory=lambda: np.empty(0), init=False)
     _keep: list[int] = field(default_factory=list, init=False)
     _goal: Vector | None = field(default=None, init=False)
 
     def bind(self, spec: Spec) -> None:
         self._home = spec.home_vector()
-        self._keep = [i for i, n in enumerate(spec.action.names) if n in self.keep]
+        for joint in self.keep:
+            _joint(self.name, joint, spec)
+        hands = ("gripper", "finger", "jaw")
+        self._keep = [i for i, n in enumerate(spec.action.names) if n in self.keep or any(h in n for h in hands)]
 
     def begin(self, scene: Scene) -> None:
         self._goal = self._home.copy()
@@ -387,6 +407,9 @@ class OpenGripper(Recovery):
 
     def bind(self, spec: Spec) -> None:
         self._index = _joint(self.name, self.joint, spec)
+        low, high = spec.limits.low[self._index], spec.limits.high[self._index]
+        if not low <= self.position <= high:
+            raise SpecError(f"{self.name}: {self.position} is outside the range of {self.joint}, [{low}, {high}]")
 
     def begin(self, scene: Scene) -> None:
         self._goal = scene.position.copy()

@@ -36,6 +36,15 @@ _TOP = (
     "tasks",
     "actions",
 )
+_MOST = {
+    "late_periods": 50.0,
+    "clear_time": 3600.0,
+    "start_tolerance": 0.5,
+    "engage_distance": 10.0,
+    "engage_share": 1.0,
+}
+"""Largest value of each; see `Timing`."""
+
 _NEEDED = ("authority", "shape", "position", "velocity", "acceleration", "step")
 """Rules that cannot be turned off: without them there is no guard."""
 
@@ -194,11 +203,11 @@ def _change(config: SentinelConfig, node: Marked) -> SentinelConfig:
     if "sentinel" in given and given["sentinel"].text() != "1":
         given["sentinel"].fail(f"version {given['sentinel'].text()} is not known; this optr reads version 1")
     timing = {f.name: getattr(config.timing, f.name) for f in fields(Timing)}
-    for name in timing:
+    for name, most in _MOST.items():
         if name in given:
             timing[name] = given[name].number(positive=True)
-    if timing["engage_share"] > 1:
-        given["engage_share"].fail(f"is a share, at most 1; got {timing['engage_share']}")
+            if timing[name] > most:
+                given[name].fail(f"is {timing[name]:g}, expected above zero and at most {most:g}")
     rules = dict(config.rules)
     for name, entry in given["rules"].items() if "rules" in given else ():
         rules[name] = _rule(name, entry, rules.get(name))

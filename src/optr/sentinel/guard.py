@@ -17,6 +17,7 @@ from optr.sentinel.config import SentinelConfig, load_config
 from optr.sentinel.motion import Motion, MotionLimiter
 from optr.sentinel.rule import Finding, Judgement, PathRule, ProposalRule, Rule, Seen, Situation, WatchRule
 from optr.sentinel.rules.limits import LimitRule
+from optr.sentinel.rules.proposal import Shape
 from optr.spec import ActionChunk, ColumnOrder, Command, JointSample, Source, Spec
 from optr.spec.values import Vector, all_finite
 
@@ -47,6 +48,23 @@ class _Cause:
     seen_ns: int
 
 
+class _Barred(ProposalRule):
+    """Operators that may not act now, whoever holds the authority."""
+
+    name = "barred"
+    codes = (Code.DEADMAN_RELEASED,)
+    responses = (Response.REFUSE,)
+    disturbs = False
+    asked_of_abstentions = True
+
+    def __init__(self, barred: Mapping[str, str]) -> None:
+        self._barred = barred
+
+    def check(self, at: Situation) -> Finding | None:
+        why = self._barred.get(at.proposal.operator_id)
+        return Finding(Code.DEADMAN_RELEASED, why, at.proposal.operator_id) if why is not None else None
+
+
 class Guard:
     """Judges proposals and makes commands that keep the limits of a spec.
 
@@ -61,6 +79,8 @@ class Guard:
         order: Order of the action vector.
         counts: Proposals since it was made, by outcome.
         seen: Newest messages of observed features, see `see`.
+        barred: Operators that may not act now whoever they are, and why: a deadman switch that is released.
+        stops: Stops since it was made.
         notices: What rules that are only told about (`allow`) have to say now, by rule.
     """
 
@@ -91,6 +111,7 @@ class Guard:
         self.counts: Counter[Outcome] = Counter()
         self.seen: dict[str, Seen] = {}
         self.notices: dict[str, Finding] = {}
+        self.barred: dict[str, str] = {}
         self._limiter = MotionLimiter(config.limits(spec))
         self.conduct = Conduct(read_duties(config.tasks, config.actions, spec))
         self._task = ""
@@ -111,13 +132,15 @@ class Guard:
         self._causes: dict[str, _Cause] = {}
         self._watching: dict[str, Finding] = {}
         self._stop: Finding | None = None
+        self.stops = 0
         self._holding: Finding | None = Finding(Code.NO_OBSERVATION, "no joint state yet")
 
     def _take(self, active: list[Any]) -> None:
         self.rules: tuple[Rule, ...] = tuple(a.rule for a in active)
         self.responses: Mapping[str, Response] = {a.rule.name: a.response for a in active}
         awake = [(a.rule, a.response) for a in active if not a.rule.idle]
-        self._gates = [(r, do) for r, do in awake if isinstance(r, ProposalRule)]
+        gates = [(r, do) for r, do in awake if isinstance(r, ProposalRule)]
+        self._gates: list[tuple[ProposalRule, Response]] = [(_Barred(self.barred), Response.REFUSE), *gates]
         self._watches = [(r, do) for r, do in awake if isinstance(r, WatchRule)]
         self._paths = [(r, do) for r, do in awake if isinstance(r, PathRule)]
         self._strict = {
@@ -156,10 +179,10 @@ class Guard:
     def _unmet(self) -> Finding | None:
         """Which condition of a task or kind of action does not hold."""
         conduct = self.conduct
-        if not conduct.failing:
-            return None
         if conduct.recovering is not None:
             return Finding(Code.RECOVERING, f"{conduct.recovering.name}, because {conduct.failing}")
+        if not conduct.failing:
+            return None
         code = Code.PRECONDITION if conduct.phase is Phase.BEFORE else Code.POSTCONDITION
         return Finding(code, conduct.failing)
 
@@ -197,6 +220,7 @@ class Guard:
     def _latch(self, finding: Finding) -> None:
         if self._stop is None:
             self._stop = finding
+            self.stops += 1
         self._rows = None
 
     def rearm(self) -> None:
@@ -211,7 +235,7 @@ class Guard:
             raise GuardError(f"{finding.code} persists: {finding.text}")
         self._stop = None
         self._causes.clear()
-        self.conduct.failing = ""
+        self.conduct.look_anew()
         self._holding = Finding(Code.NO_ACTION, "re-armed; waiting for an action")
 
     def inhibit(self, code: str, text: str) -> None:
@@ -231,6 +255,8 @@ class Guard:
         previous, self.authority = self.authority, operator_id
         if previous != operator_id:
             self._rows = None
+            self._acting = ""
+            self.conduct.leave_action()
             self._holding = Finding(Code.NO_ACTION, f"authority went to {operator_id or 'nobody'}")
         return previous
 
@@ -286,18 +312,19 @@ class Guard:
         self._watch(at)
         if chunk is None:
             return self._without_proposal(at)
-        if chunk.operator_id in self.takeover:
-            self.conduct.leave()  # a person is over the conditions of a task as well
-        taking = replace(at, authority=chunk.operator_id)
-        if self._may_take(chunk.operator_id) and self._against(taking)[0] is None:
-            self.set_authority(chunk.operator_id)
-            at = taking
+        if self._may_take(chunk.operator_id) and not chunk.abstains and self._stop is None:
+            taking = replace(at, authority=chunk.operator_id)
+            if self._against(taking)[0] is None:
+                self.set_authority(chunk.operator_id)
+                at = taking
         finding, disturbs, told = self._gate(at)
+        if finding is None and chunk.operator_id in self.takeover and not chunk.abstains:
+            self.conduct.leave()  # a person is over the conditions of a task as well
         if finding is not None and not disturbs:
             return None, self._refuse(now_ns, chunk, [finding, *told])
         if finding is None and self.recovering and self._stop is None:
             return None, self._refuse(now_ns, chunk, [self._unmet, *told])
-        if finding is None and not chunk.abstains:
+        if finding is None and not chunk.abstains and not self._inhibited and not self._causes and self._stop is None:
             self._look_at_conditions(at)
         finding = self._blocked or finding
         if finding is None and chunk.abstains:
@@ -315,8 +342,10 @@ class Guard:
         if self._acting and self._rows is None and self.at_rest:
             self.conduct.enter(self._acting, Phase.AFTER)
             self._acting = ""
-        goal = self._look_at_conditions(at)
-        if goal is None or self._stop is not None or self._inhibited or self._causes:
+        held = self._stop is not None or self._inhibited or self._causes or not self.authority
+        # While it is held for another reason, conditions wait: a recovery would use up its tries without moving.
+        goal = None if held else self._look_at_conditions(at)
+        if goal is None:
             return self._carry_on(at), None
         # A recovery proposes like everybody else, and passes every rule but that of the authority.
         self._recoveries += 1
@@ -352,7 +381,7 @@ class Guard:
     def _ordered(self, chunk: ActionChunk | None) -> ActionChunk | None:
         index = self.order.index(chunk.names) if chunk is not None else None
         if chunk is None or index is None:
-            return chunk
+            return chunk  # in order already
         return replace(chunk, names=self.order.names, values=chunk.values[:, index])
 
     def _gate(self, at: Situation) -> tuple[Finding | None, bool, list[Finding]]:
@@ -367,8 +396,13 @@ class Guard:
     def _against(self, at: Situation) -> tuple[tuple[ProposalRule, Response, Finding] | None, list[Finding]]:
         """The first rule that does not let the proposal through, and what others only tell; changes nothing."""
         told: list[Finding] = []
+        abstains = at.proposal.abstains
         for rule, response in self._gates:
+            if abstains and not rule.asked_of_abstentions:
+                continue
             finding = _ask(rule, at)
+            if finding is None and isinstance(rule, Shape) and at.proposal.names != self.order.names:
+                at = replace(at, chunk=self._ordered(at.proposal))
             if finding is None:
                 continue
             if response is not Response.ALLOW:
@@ -406,7 +440,9 @@ class Guard:
         assert self._motion is not None
         chunk_here = self._ordered(chunk)
         assert chunk_here is not None
-        values = chunk_here.values
+        # A copy: whoever made the proposal may use its array again while the rows are played.
+        values = chunk_here.values.copy()
+        chunk_here = replace(chunk_here, values=values)
         later = due_ns < chunk.start_ns
         target = values[0] if later or len(values) == 1 else _row_at(chunk_here, due_ns)
         before = self._motion, self._due_ns, self._credit_ns
@@ -631,6 +667,7 @@ class Guard:
             )
             return False
         self._motion = Motion.at_rest(inside)
+        self._sent = inside
         self._due_ns = state.stamp_ns - self.spec.period_ns
         self._now_ns, self._credit_ns = state.stamp_ns, self.spec.period_ns
         if self._holding is None or self._holding.code in (Code.NO_OBSERVATION, Code.STATE_OUT_OF_LIMITS):
@@ -675,7 +712,11 @@ class Guard:
         if self.at_rest:
             # Time lost in a stall is made up for while nothing moves, so that stamps do not lag for ever.
             self._due_ns = max(self._due_ns, self._now_ns - self._credit_ns)
-        return Command(self._due_ns, self._motion.position)
+        if not all_finite(self._motion.position):  # the last net: no arithmetic may ever tell an arm to go nowhere
+            self._motion = Motion.at_rest(self._sent)
+            self._latch(Finding(Code.NOT_A_NUMBER, "a command came out as no number; this is a defect of the guard"))
+        self._sent = self._motion.position
+        return Command(self._due_ns, self._motion.position.copy())
 
     def _refuse(self, now_ns: int, chunk: ActionChunk, findings: list[Finding | None]) -> Judgement:
         said = [f for f in findings if f is not None] or [Finding(Code.NO_OBSERVATION, "no joint state yet")]
@@ -725,7 +766,8 @@ def _row_at(chunk: ActionChunk, when_ns: int) -> Vector:
         return np.asarray(chunk.values[0])
     if at >= last:
         return np.asarray(chunk.values[last])
-    return np.asarray(chunk.values[k] + (at - k) * (chunk.values[k + 1] - chunk.values[k]))
+    share = at - k
+    return np.asarray((1.0 - share) * chunk.values[k] + share * chunk.values[k + 1])
 
 
 def _ns(seconds: float) -> int:

@@ -261,6 +261,9 @@ class _Regions(PathRule):
             ModelError: If the model is missing or broken.
         """
         self._regions = self._made()
+        for region in self._regions:
+            if region.radius < 0.0:
+                raise SpecError(f"{self.name}: the radius of {region.text} is {region.radius}, expected 0 or more")
         if not self._regions:
             self.idle = f"no {self._called} is configured"
             return

@@ -90,7 +90,8 @@ class Situation:
         now_ns: Time of judgement on the node clock [ns].
         state: Newest measured joints.
         authority: Id of the operator whose proposals pass; empty: nobody's.
-        chunk: The proposal; None where a `WatchRule` is asked.
+        chunk: The proposal; None where a `WatchRule` is asked. After `shape` has passed it, its columns are in the
+            order of the action vector.
         position: Commanded position in the order of the action vector [rad or m], shape (n,).
         velocity: Commanded velocity, same order [rad/s or m/s], shape (n,).
         seen: Newest messages of the features that rules asked for, by feature key.
@@ -173,9 +174,11 @@ class ProposalRule(Rule):
     Attributes:
         disturbs: Whether a proposal that it refuses ends what the arm is doing. False for proposals that are none of
             the arm's business: somebody else's, or one seen before.
+        asked_of_abstentions: Whether it is asked about proposals without rows as well.
     """
 
     disturbs: ClassVar[bool] = True
+    asked_of_abstentions: ClassVar[bool] = False
 
     @abstractmethod
     def check(self, at: Situation) -> Finding | None:

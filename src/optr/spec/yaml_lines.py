@@ -101,7 +101,10 @@ class Marked:
     def _scalar(self) -> Any:
         if not isinstance(self._node, yaml.ScalarNode):
             return None
-        return yaml.safe_load(yaml.serialize(self._node))
+        try:
+            return yaml.safe_load(yaml.serialize(self._node))
+        except (yaml.YAMLError, ValueError, OverflowError):
+            return None  # `!!int abc`, or a number of hundreds of digits
 
     def _describe(self) -> str:
         if isinstance(self._node, yaml.MappingNode):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from optr.errors import GuardError
 from optr.sentinel.codes import GuardState
 from optr.sentinel.hostile.proposals import Proposals
-from optr.sentinel.hostile.rig import CODES, HOUR, MS, NEVER, OPERATORS
+from optr.sentinel.hostile.rig import CODES, HOUR, MS, OPERATORS
 
 FAULTS = (
     "stall",
@@ -76,7 +76,8 @@ class Faults(Proposals):
         for _ in range(0 if self._behind() else self.count(0, 3)):
             self.wait(self.pick((0, 5 * MS, self.period)))
             self._near()
-        self.now_ns = min(self.now_ns, self.guard.newest_ns or 0) - self.pick((1, MS, self.period, 1_000 * MS, HOUR)) - 1
+        back = self.pick((1, MS, self.period, 1_000 * MS, HOUR))
+        self.now_ns = min(self.now_ns, self.guard.newest_ns or 0) - back - 1
         self.next_tick = self.now_ns + self.tick_ns
         self.begin(self._place())
         if self.draw() < 0.2:

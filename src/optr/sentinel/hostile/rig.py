@@ -207,7 +207,9 @@ class Rig:
                 stamp += self.fault_ns
         self.top_ns = max(self.top_ns, stamp)
         self.sample = JointSample(stamp, position)
-        if self.track.start is None and not odd:
+        newest = self.guard.newest_ns
+        timely = stamp <= self.now_ns + 100 * MS and (newest is None or stamp >= newest or self.guard.reset_announced)
+        if self.track.start is None and not odd and timely:
             self.track.start, self.track.start_ns = position, stamp - self.period
         return self.sample
 

@@ -20,6 +20,7 @@ class Authority(ProposalRule):
     codes = (Code.WRONG_AUTHORITY,)
     responses = (Response.REFUSE,)
     disturbs = False
+    asked_of_abstentions = True
 
     def check(self, at: Situation) -> Finding | None:
         chunk = at.proposal
@@ -97,6 +98,7 @@ class Shape(ProposalRule):
     responses = (Response.REFUSE, Response.HOLD, Response.STOP)
 
     most_rows: int = setting(512, "Longest chunk.", unit="rows", low=1, high=100_000)
+    largest: float = setting(1e4, "Largest value that can be a position.", unit="rad or m", low=1.0, high=1e6)
     longest_period: float = setting(10.0, "Largest time between two rows.", unit="s", low=0.001, high=1000.0)
     _order: ColumnOrder = field(default_factory=lambda: ColumnOrder(()), init=False)
 
@@ -120,6 +122,11 @@ class Shape(ProposalRule):
             row, column = np.argwhere(~np.isfinite(values))[0]
             value, joint = values[row, column], chunk.names[column]
             return Finding(Code.NOT_A_NUMBER, f"{joint} is {value} in row {row}", joint, value)
+        if np.abs(values).max() > self.largest:
+            row, column = np.argwhere(np.abs(values) > self.largest)[0]
+            value, joint = float(values[row, column]), chunk.names[column]
+            text = f"{joint} is {value:g} in row {row}, which is no position; {self.largest:g} is the largest"
+            return Finding(Code.NOT_A_NUMBER, text, joint, value, self.largest)
         period = chunk.period_ns * 1e-9
         if not 0 < period <= self.longest_period:
             text = f"period is {period} s, expected above zero and at most {self.longest_period}"

@@ -140,7 +140,7 @@ class FrozenImage(WatchRule):
                     last = _Picture(seen.stamp_ns, pixels, seen.stamp_ns, at.state.position.copy())
                 last.stamp_ns = seen.stamp_ns
                 self._last[key] = last
-            still = (last.stamp_ns - last.same_since) * 1e-9
+            still = (at.now_ns - last.same_since) * 1e-9  # also when no picture comes at all any more
             way = float(np.abs(at.state.position - last.position).max())
             if still > self.after and way > self.moved:
                 name = key.rpartition(".")[2]
@@ -236,6 +236,11 @@ class _Health(WatchRule):
             seen = at.seen.get(feature.key)
             if seen is None:
                 continue
+            age = (at.now_ns - seen.stamp_ns) * 1e-9
+            if age > feature.max_age + self.longest:
+                text = f"{feature.key} ({feature.topic}) has not been reported for {age:.2f} s"
+                found = found or Finding(self.codes[0], text, feature.key, age, feature.max_age)
+                continue
             low, high = self._low[feature.key], self._high[feature.key]
             # Not a number is out of range as well: whatever is not known to be fine is not.
             out = ~((seen.value >= low) & (seen.value <= high)) & (np.isfinite(low) | np.isfinite(high))
@@ -291,6 +296,17 @@ class Voltage(_Health):
     units = ("V",)
 
 
+_NOT_ITS_FAULT = frozenset(
+    {
+        Code.WRONG_AUTHORITY, Code.ABSTAINED, Code.TOO_MANY_INTERVENTIONS, Code.NO_OBSERVATION, Code.NO_ACTION,
+        Code.OBSERVATION_LOST, Code.CLOCK_BACKWARDS, Code.STATE_NOT_A_NUMBER, Code.STATE_OUT_OF_LIMITS,
+        Code.RECORDER_LOST, Code.SECOND_SENTINEL, Code.SECOND_STATE_SOURCE, Code.UNKNOWN_PROPOSER,
+        Code.DEADMAN_RELEASED, Code.PRECONDITION, Code.POSTCONDITION, Code.RECOVERING, Code.RULE_FAILED,
+    }
+)  # fmt: skip
+"""What a proposal is refused for without having anything wrong about itself."""
+
+
 @dataclass
 class Interventions(WatchRule):
     """An operator whose proposals are limited or refused all the time does not know what it does."""
@@ -314,8 +330,7 @@ class Interventions(WatchRule):
         return Finding(Code.TOO_MANY_INTERVENTIONS, text, at.authority, count, self.most)
 
     def judged(self, judgement: Judgement, now_ns: int) -> None:
-        idle = {Code.WRONG_AUTHORITY, Code.ABSTAINED, Code.TOO_MANY_INTERVENTIONS}
-        if judgement.outcome in (Outcome.LIMITED, Outcome.REFUSED) and not idle & set(judgement.codes):
+        if judgement.outcome in (Outcome.LIMITED, Outcome.REFUSED) and not _NOT_ITS_FAULT & set(judgement.codes):
             self._when.append(now_ns)
 
     def reset(self) -> None:
