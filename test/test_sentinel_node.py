@@ -87,6 +87,18 @@ class TestStop:
         assert done.returncode == 2
         assert "where a stop is kept; set parameter state_folder" in done.stderr
 
+    def test_one_that_follows_a_rearm_at_once_is_kept_as_well(self, tmp_path):
+        rules = tmp_path / "rules.yaml"
+        rules.write_text("rules: {velocity: {do: stop}, acceleration: {do: stop}, collision: off}")
+        with Graph(tmp_path, task="", operator="random", rules=str(rules)) as graph:
+            watch = graph.watch
+            for _ in range(8):
+                watch.until(lambda: watch.sentinel is not None and watch.sentinel.state == 2, 30, "stopped by a rule")
+                watch.spin(0.4)
+                assert list(tmp_path.glob("sentinel-*.json")), "it is on disk"
+                assert watch.call(Trigger, "sentinel/rearm", Trigger.Request()).success
+                watch.until(lambda: watch.sentinel.state != 2 or watch.sentinel.code != "", 5, "re-armed")
+
 
 class TestStrangers:
     def test_a_node_that_is_not_known_moves_nothing_even_under_the_right_name(self, still):

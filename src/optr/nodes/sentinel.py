@@ -204,8 +204,9 @@ class SentinelNode(OptrNode[SentinelParams]):
     def _on_action(self, msg: ActionChunkMsg, info: dict[str, int]) -> None:
         self._action_seen = time.monotonic_ns()
         number = info["publication_sequence_number"]
-        if number != self._action_number + 1:
-            self._check_proposers()  # perhaps another publisher than before
+        # Perhaps another publisher than before. (Middleware that does not count says the same number every time.)
+        if number not in (self._action_number, self._action_number + 1):
+            self._check_proposers()
         self._action_number = number
         self._watch_deadman(self._action_seen)
         chunk = chunk_from_msg(msg)
