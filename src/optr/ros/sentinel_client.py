@@ -9,8 +9,10 @@ from typing import Any
 
 import rclpy
 from rclpy.context import Context
+from rclpy.exceptions import InvalidNamespaceException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.validate_namespace import validate_namespace
 from std_srvs.srv import Trigger
 
 from optr.errors import GuardError, OptrError
@@ -44,6 +46,10 @@ class SentinelClient:
         self.status: SentinelStatus | None = None
         self._heard = 0
         self._context = Context()
+        try:
+            validate_namespace(self._namespace)
+        except InvalidNamespaceException as err:
+            raise NoSentinelError(f"{namespace!r} is no namespace: {str(err).splitlines()[0]}") from err
         rclpy.init(context=self._context)
         name = f"optr_sentinel_client_{os.getpid()}"
         self._node = Node(name, namespace=self._namespace, context=self._context, start_parameter_services=False)
