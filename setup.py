@@ -107,6 +107,7 @@ setup(
             "jerk = optr.sentinel.rules.limits:Jerk",
             "step = optr.sentinel.rules.limits:Step",
             "observation_gap = optr.sentinel.rules.watch:ObservationGap",
+            "following = optr.sentinel.rules.watch:Following",
             "frozen_sensor = optr.sentinel.rules.watch:FrozenSensor",
             "frozen_image = optr.sentinel.rules.watch:FrozenImage",
             "constant_image = optr.sentinel.rules.watch:ConstantImage",

@@ -29,6 +29,7 @@ from optr.sentinel.rules.watch import (
     ConstantImage,
     Current,
     Effort,
+    Following,
     FrozenImage,
     FrozenSensor,
     Interventions,
@@ -201,6 +202,21 @@ class TestFrozenSensor(RuleContract):
         rule = self.bound()
         for k in range(300):
             assert self.ask(rule, (self.situation(k, position=self.home()), None)) is None
+
+
+class TestFollowing(RuleContract):
+    def make(self):
+        return Following()
+
+    def bad(self):
+        for k in range(40):
+            yield replace(self.situation(k, position=self.home()), position=self.home() + 0.6), None
+
+    def test_a_gripper_need_not_follow(self):
+        rule = self.bound()
+        for k in range(60):
+            commanded = self.home() - 0.9 * np.eye(6)[5]
+            assert self.ask(rule, (replace(self.situation(k, position=self.home()), position=commanded), None)) is None
 
 
 def picture(at, value):

@@ -102,6 +102,46 @@ class FrozenSensor(WatchRule):
 
 
 @dataclass
+class Following(WatchRule):
+    """The arm is about where it is commanded to be. If not, it is blocked, overloaded, or was moved by hand."""
+
+    name = "following"
+    codes = (Code.FOLLOWING_ERROR,)
+    responses = (Response.ALLOW, Response.HOLD, Response.STOP)
+
+    most: float = setting(0.5, "Largest distance of any joint.", unit="rad or m", low=0.001, high=10.0)
+    longest: float = setting(0.5, "It may be farther away for so long.", unit="s", low=0.0, high=60.0)
+    may_block: tuple[str, ...] = setting(
+        ("*gripper*", "*finger*", "*jaw*"), "Joints that need not follow, by name; * is a wildcard."
+    )
+    _names: tuple[str, ...] = field(default=(), init=False)
+    _free: npt.NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=bool), init=False)
+    _since: int | None = field(default=None, init=False)
+
+    def bind(self, spec: Spec) -> None:
+        self._names = spec.action.names
+        self._free = np.array([not any(fnmatchcase(n, p) for p in self.may_block) for n in self._names])
+
+    def check(self, at: Situation) -> Finding | None:
+        off = np.where(self._free, np.abs(at.state.position - at.position), 0.0)
+        k = int(np.argmax(off))
+        if not off[k] > self.most:
+            self._since = None
+            return None
+        self._since = self._since if self._since is not None else at.now_ns
+        if (at.now_ns - self._since) * 1e-9 < self.longest:
+            return None
+        text = (
+            f"{self._names[k]} is measured at {at.state.position[k]:.3f}, commanded to {at.position[k]:.3f}, "
+            f"{off[k]:.3f} apart"
+        )
+        return Finding(Code.FOLLOWING_ERROR, text, self._names[k], float(off[k]), self.most)
+
+    def reset(self) -> None:
+        self._since = None
+
+
+@dataclass
 class _Picture:
     stamp_ns: int
     pixels: bytes
