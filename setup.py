@@ -109,6 +109,7 @@ setup(
             "observation_gap = optr.sentinel.rules.watch:ObservationGap",
             "following = optr.sentinel.rules.watch:Following",
             "frozen_sensor = optr.sentinel.rules.watch:FrozenSensor",
+            "silent_sensor = optr.sentinel.rules.watch:SilentSensor",
             "frozen_image = optr.sentinel.rules.watch:FrozenImage",
             "constant_image = optr.sentinel.rules.watch:ConstantImage",
             "effort = optr.sentinel.rules.watch:Effort",

@@ -377,7 +377,7 @@ def faults() -> Iterator[Callable[[], Fault]]:
         ("motor current", (Code.CURRENT_LIMIT,), n, unhealthy("current", 3.0), n),
         ("motor temperature", (Code.TEMPERATURE_LIMIT,), n, unhealthy("temperature", 75.0), n),
         ("effort", (Code.EFFORT_LIMIT,), n, unhealthy("effort", 6.0), n),
-        ("clock jumps ahead", (Code.OBSERVATION_STALE,), clock(10_000), n, n),
+        ("clock jumps ahead", (Code.OBSERVATION_STALE, Code.SENSOR_SILENT), clock(10_000), n, n),
         ("clock jumps back", (Code.CLOCK_BACKWARDS, Code.OBSERVATION_AHEAD), clock(-10_000), n, n),
         ("authority is taken away", (Code.WRONG_AUTHORITY,), lambda c: c.guard.set_authority(""), n, n),
         ("stop is pressed", (Code.STOP_REQUESTED,), lambda c: c.guard.stop("pressed"), n, n),

@@ -34,6 +34,7 @@ from optr.sentinel.rules.watch import (
     FrozenSensor,
     Interventions,
     ObservationGap,
+    SilentSensor,
     Temperature,
     Voltage,
 )
@@ -291,6 +292,20 @@ class Health(RuleContract):
     def test_not_a_number_is_not_fine(self):
         rule = self.bound()
         assert any(self.ask(rule, (self.situation(k, value=np.nan), None)) for k in range(60))
+
+
+class TestSilentSensor(Health):
+    unit, low, high, fine, wrong = "A", None, 2.0, 1.0, 1.0
+
+    def make(self):
+        return SilentSensor()
+
+    def bad(self):
+        first = self.situation(0).seen
+        for k in range(60):
+            yield replace(self.situation(k), seen=first), None
+
+    test_not_a_number_is_not_fine = None
 
 
 class TestCurrent(Health):

@@ -241,6 +241,28 @@ def _cameras(rule: WatchRule, spec: Spec, wanted: tuple[str, ...]) -> tuple[str,
 
 
 @dataclass
+class SilentSensor(WatchRule):
+    """What other rules look at, beside pictures, goes on being reported once it was: poses of objects, currents, ..."""
+
+    name = "silent_sensor"
+    codes = (Code.SENSOR_SILENT,)
+
+    longest: float = setting(0.3, "Longer than `max_age` of the spec by so much.", unit="s", low=0.0, high=60.0)
+    _most: dict[str, tuple[float, str]] = field(default_factory=dict, init=False)
+
+    def bind(self, spec: Spec) -> None:
+        self._most = {f.key: (f.max_age + self.longest, f.topic) for f in spec.observations if not f.is_image}
+
+    def check(self, at: Situation) -> Finding | None:
+        for key, seen in at.seen.items():
+            most, topic = self._most.get(key, (np.inf, ""))
+            age = (at.now_ns - seen.stamp_ns) * 1e-9
+            if age > most:
+                return Finding(Code.SENSOR_SILENT, f"nothing on {topic} for {age:.2f} s", key, age, most)
+        return None
+
+
+@dataclass
 class _Health(WatchRule):
     """A measured quantity stays inside the range that the spec gives it, save for short peaks."""
 
@@ -275,11 +297,6 @@ class _Health(WatchRule):
         for feature in self._watched:
             seen = at.seen.get(feature.key)
             if seen is None:
-                continue
-            age = (at.now_ns - seen.stamp_ns) * 1e-9
-            if age > feature.max_age + self.longest:
-                text = f"{feature.key} ({feature.topic}) has not been reported for {age:.2f} s"
-                found = found or Finding(self.codes[0], text, feature.key, age, feature.max_age)
                 continue
             low, high = self._low[feature.key], self._high[feature.key]
             # Not a number is out of range as well: whatever is not known to be fine is not.
