@@ -96,10 +96,11 @@ class MotionLimiter:
         found += more
         # Joints that brake together may brake too little for a longer interval than the last; then each for itself.
         most = limits.acceleration * dt
-        slower = np.minimum(np.maximum(velocity, -largest), largest)
-        if share == 1.0 and (np.abs(slower - velocity) * dt).max() > _SLACK:
+        whole = self._largest(dt)
+        slower = np.minimum(np.maximum(velocity, -whole), whole)
+        if (np.abs(slower - velocity) * dt).max() > _SLACK:
             k = int(np.argmax(np.abs(slower - velocity)))
-            found.append(self._fast(k, velocity, largest, dt, share))
+            found.append(self._fast(k, velocity, whole, dt, 1.0))
             velocity = np.minimum(np.maximum(slower, now.velocity - most), now.velocity + most)
         if not found or (len(found) == 1 and found[0].code == Code.POSITION_LIMIT):
             moved = Motion(now.position + wanted * dt, wanted, (wanted - now.velocity) / dt, inside)
