@@ -83,10 +83,11 @@ class Faults(Proposals):
         if self.draw() < 0.2:
             self.fault, self.fault_left = self.pick(("state_odd", "state_far")), self.count(1, 5)
         # At once: when time has gone on past the last measurement, nothing has gone back.
+        calls = self.calls
         if self.draw() < 0.5:
-            self.step()
-        else:
             self.propose("near", self.chunk(self._some_rows()))
+        if self.calls == calls:  # also where the run has no proposal left
+            self.step()
 
     def _fault_reset_unused(self) -> None:
         if not self.fault_left and not self._behind():
