@@ -384,6 +384,7 @@ class SentinelNode(OptrNode[SentinelParams]):
     # -- around --------------------------------------------------------------------------------------------------
 
     _company = False
+    _looks = _proposers = 0
 
     def _refuse_company(self, topic: str) -> None:
         """Do not start where somebody else already commands; a killed sentinel is given time to be forgotten."""
@@ -406,14 +407,23 @@ class SentinelNode(OptrNode[SentinelParams]):
         count = self.count_publishers(self._commands.topic_name)
         if time.monotonic() - self._born < _OTHERS_S and self.count_publishers(self._status.topic_name) > 1:
             raise self._rival(self.guard.spec.action.topic)  # another sentinel, found late: the younger one leaves
+        # Looking at the graph takes its time; the hot loop is not kept waiting for it.
+        sources = self.count_publishers(self.guard.spec.state.topic)
+        proposers = self.count_publishers("action")
+        self._looks += 1
+        look = proposers != self._proposers or self.guard.inhibited(Code.UNKNOWN_PROPOSER) or self._looks % 5 == 0
+        self._proposers = proposers
+        why = self._stranger() if look else None
         with self.hot.lock:
-            self._check_proposers()
+            if why:
+                self.guard.inhibit(Code.UNKNOWN_PROPOSER, why)
+            elif why is not None:
+                self.guard.release(Code.UNKNOWN_PROPOSER)
             self._company = count > 1
             if self._company:
                 self.guard.inhibit(Code.SECOND_SENTINEL, f"{count} publishers on {self._commands.topic_name}")
             else:
                 self.guard.release(Code.SECOND_SENTINEL)
-            sources = self.count_publishers(self.guard.spec.state.topic)
             if sources > 1:
                 self.guard.inhibit(Code.SECOND_STATE_SOURCE, f"{sources} publishers on {self.guard.spec.state.topic}")
             else:
@@ -423,21 +433,26 @@ class SentinelNode(OptrNode[SentinelParams]):
 
     def _check_proposers(self) -> None:
         """Hold while a node that is not known publishes proposals: which are whose could not be told."""
+        why = self._stranger()
+        if why:
+            self.guard.inhibit(Code.UNKNOWN_PROPOSER, why)
+        else:
+            self.guard.release(Code.UNKNOWN_PROPOSER)
+
+    def _stranger(self) -> str:
+        """Who publishes proposals and is not known; empty if nobody."""
         known = _listed(self.params.proposers)
         if "*" in known:
-            return
+            return ""
         namespace = self.get_namespace().rstrip("/")
         paths = {n if n.startswith("/") else f"{namespace}/{n}" for n in known}
         infos = self.get_publishers_info_by_topic(self.resolve_topic_name("action"))
         strangers = sorted({f"{i.node_namespace.rstrip('/')}/{i.node_name}" for i in infos} - paths)
         if any(_NAMELESS in who for who in strangers):
-            text = "a node whose name is not known publishes `action`; if it stays so, restart the operator"
-            self.guard.inhibit(Code.UNKNOWN_PROPOSER, text)
-        elif strangers:
-            text = f"{', '.join(strangers)} publishes `action`; parameter proposers allows {', '.join(sorted(paths))}"
-            self.guard.inhibit(Code.UNKNOWN_PROPOSER, text)
-        else:
-            self.guard.release(Code.UNKNOWN_PROPOSER)
+            return "a node whose name is not known publishes `action`; if it stays so, restart the operator"
+        if not strangers:
+            return ""
+        return f"{', '.join(strangers)} publishes `action`; parameter proposers allows {', '.join(sorted(paths))}"
 
     # -- a stop outlives this process ----------------------------------------------------------------------------
 

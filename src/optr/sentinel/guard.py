@@ -242,6 +242,10 @@ class Guard:
         """Hold for a reason seen from outside (a lost heartbeat, a dead sensor) until `release`."""
         self._inhibited[code] = Finding(code, text)
 
+    def inhibited(self, code: str) -> bool:
+        """Whether the arm is held for this reason seen from outside."""
+        return code in self._inhibited
+
     def release(self, code: str) -> None:
         """The outside reason is gone."""
         self._inhibited.pop(code, None)
