@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -45,6 +47,8 @@ class SentinelClient:
         self._timeout_s = timeout_s
         self.status: SentinelStatus | None = None
         self._heard = 0
+        self._interrupted = False
+        self._handler: Any = None
         self._context = Context()
         try:
             validate_namespace(self._namespace)
@@ -58,9 +62,17 @@ class SentinelClient:
         self._node.create_subscription(SentinelStatus, "sentinel/status", self._on_status, STATUS_QOS)
 
     def __enter__(self) -> SentinelClient:
+        # An interrupt that strikes within the middleware comes out of it as something else.
+        if threading.current_thread() is threading.main_thread():
+            self._handler = signal.signal(signal.SIGINT, self._interrupt)
         return self
 
+    def _interrupt(self, *_: object) -> None:
+        self._interrupted = True
+
     def __exit__(self, *_: object) -> None:
+        if self._handler is not None:
+            signal.signal(signal.SIGINT, self._handler)
         self._executor.shutdown(timeout_sec=1.0)
         self._node.destroy_node()
         self._context.try_shutdown()
@@ -147,6 +159,8 @@ class SentinelClient:
             if time.monotonic() > deadline:
                 return False
             self._executor.spin_once(timeout_sec=0.05)
+            if self._interrupted:
+                raise KeyboardInterrupt
         return True
 
     def _on_status(self, msg: SentinelStatus) -> None:
