@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -16,6 +15,8 @@ import click
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from optr.end_signal import EndSignal
 
 if TYPE_CHECKING:
     from optr.policies import Policy
@@ -213,9 +214,7 @@ def serve(policies: tuple[str, ...], token_file: str, token_env: str, device: st
     token, how = load_token(token_file, token_env), ServerSettings(**settings)
     how.check(token)
     server = PolicyServer({name: load_policy(where, device=device) for name, where in wanted.items()}, token, how)
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+    ended = EndSignal(signal.SIGINT, signal.SIGTERM)
     try:
         server.start()
         for name in wanted:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import signal
-import threading
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from optr.end_signal import EndSignal
 from optr.stack import Stack, load_stack, parse_arguments
 
 
@@ -29,9 +29,7 @@ def up(stack: str, arguments: tuple[str, ...], show_args: bool) -> int:
         return 0
     nodes = described.resolve(parse_arguments(arguments))
     console = Console(stderr=True)
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+    ended = EndSignal(signal.SIGINT, signal.SIGTERM)
     code = 0
     with Supervisor(nodes) as supervisor:
         names = ", ".join(f"{c.name} ({c.process.pid})" for c in supervisor.children)

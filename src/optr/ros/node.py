@@ -7,7 +7,6 @@ import gc
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
+from optr.end_signal import EndSignal
 from optr.errors import OptrError
 from optr.ros.convert import time_to_msg
 from optr.ros.hot_loop import HotLoop
@@ -63,7 +63,7 @@ class OptrNode(Node, Generic[P]):
         self._place = hold_place(self.get_fully_qualified_name())
         self.params: P = declare_params(self, params)
         self._wall = not self.get_parameter("use_sim_time").value  # then the node clock is the system clock
-        self.ended = threading.Event()
+        self.ended = EndSignal()
         self.hot = HotLoop(self)
         self.steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._diagnostics = self.create_publisher(DiagnosticArray, "diagnostics", EVENT_QOS)
@@ -117,9 +117,7 @@ def run_node(make: Callable[[], OptrNode[Any]], args: Sequence[str] | None = Non
     prepare()
     remove_leftovers()
     _die_with_parent()
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+    ended = EndSignal(signal.SIGINT, signal.SIGTERM)
     node: OptrNode[Any] | None = None
     try:
         _init(list(sys.argv if args is None else args))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
+from optr.end_signal import EndSignal
 from optr.episodes import storage_preset
 from optr.errors import EpisodeError
 from optr.ros.bag_recorder import BagRecorder, RecordingOptions, default_name
@@ -135,9 +135,7 @@ def run_record(settings: RecordSettings, seconds: float, show: Callable[[RecordN
         OptrError: If it cannot be done as asked.
     """
     prepare()
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: ended.set())
+    ended = EndSignal(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node: RecordNode | None = None
     try:
