@@ -15,9 +15,11 @@ help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Tests, training and type checks need LeRobot and what it brings; the demonstration does not wait for it.
-test loop lint: export WITH := lerobot
+test lint: export WITH := lerobot desktop
+loop: export WITH := lerobot
+demo-desktop: export WITH := desktop
 
-setup:  ## Make .venv with ROS 2 and optr (system packages by apt); WITH=lerobot: LeRobot too.
+setup:  ## Make .venv with ROS 2 and optr (system packages by apt); WITH="lerobot desktop": these too.
 	@scripts/setup
 
 demo: setup  ## Run the demonstration.

@@ -41,7 +41,9 @@ def load_pyautogui(display: str) -> Any:
             os.environ["DISPLAY"] = display
             gui: Any = importlib.import_module("pyautogui")
         except Exception as err:  # python-xlib's are many, and an ImportError
-            raise DesktopError(f"PyAutoGUI cannot be used on {display}: {err}; pip install pyautogui six") from err
+            raise DesktopError(
+                f"PyAutoGUI cannot be used on {display}: {err}; pip install --no-deps pyautogui"
+            ) from err
         finally:
             _restore(saved, before)
     gui.FAILSAFE, gui.PAUSE = True, 0.0

@@ -53,11 +53,13 @@ def open_display(name: str) -> Any:
         DesktopError: If python-xlib is not installed, nothing answers there, or what answers shows Wayland.
     """
     try:
+        import Xlib.ext.damage  # noqa: F401  # python3-xlib, which PyAutoGUI asks for and which replaces it, has none
         from Xlib.display import Display
         from Xlib.error import DisplayError
     except ImportError as err:
         raise DesktopError(
-            f"a desktop needs python-xlib, which cannot be imported ({err}): pip install six python-xlib"
+            f"a desktop needs python-xlib, which cannot be imported ({err}): "
+            "pip install six && pip install --force-reinstall --no-deps python-xlib"
         ) from err
     try:
         _knock(name)
