@@ -26,12 +26,12 @@ class UnknownNameError(OptrError):
         known: The names that exist.
     """
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         self.kind = kind
         self.name = name
         self.known = tuple(sorted(known))
         listed = ", ".join(self.known) or "none"
-        super().__init__(f"no {kind} named {name!r}; there are: {listed}")
+        super().__init__(f"no {kind} named {name!r}; there are: {listed}" + (f" ({hint})" if hint else ""))
 
 
 class PluginError(OptrError):
