@@ -85,6 +85,7 @@ class Code(str, Enum):
     TIME_BUDGET = "TIME_BUDGET"
     CLASS_FORBIDDEN = "CLASS_FORBIDDEN"
     CONFIRMATION_NEEDED = "CONFIRMATION_NEEDED"
+    BUSY = "BUSY"
 
     def __str__(self) -> str:
         return self.value
