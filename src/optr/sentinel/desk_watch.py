@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from optr.sentinel.codes import Code, GuardState, Outcome
-from optr.sentinel.desk_guard import DeskGuard
+from optr.sentinel.desk_guard import DeskGuard, DeskVerdict
 from optr.sentinel.rule import Finding
 
 Key = tuple[str, int]
@@ -70,18 +70,24 @@ class DeskWatch:
         previous, self.authority = self.authority, operator_id
         return previous
 
-    def against(self, key: Key) -> Finding | None:
-        """What speaks against an action, whatever it is; None: nothing does."""
+    def against(self, operator_id: str) -> Finding | None:
+        """What speaks against an action of somebody, whatever it is; None: nothing does."""
         if self.blocked is not None:
             return self.blocked
-        if not self.authority or key[0] != self.authority:
+        if not self.authority or operator_id != self.authority:
             holder = f"it is with {self.authority}" if self.authority else "nobody has it"
-            return Finding(Code.WRONG_AUTHORITY, f"{key[0]!r} has no authority; {holder}", key[0])
-        if self.doing is not None:
-            who, number = self.doing
-            return Finding(Code.BUSY, f"action {number} of {who} is still being carried out", who)
+            return Finding(Code.WRONG_AUTHORITY, f"{operator_id!r} has no authority; {holder}", operator_id)
         return None
 
-    def count(self, outcome: Outcome) -> None:
-        """Count a verdict that was not the guard's."""
+    def busy(self) -> Finding:
+        """That another action is to be over before."""
+        if self.doing is None:
+            return Finding(Code.BUSY, "the action before is still being judged")
+        who, number = self.doing
+        return Finding(Code.BUSY, f"action {number} of {who} is still being carried out", who)
+
+    def refused(self, action: object, finding: Finding) -> DeskVerdict:
+        """A verdict that is not the guard's, counted with its own."""
+        outcome = Outcome.STOPPED if self.state is GuardState.STOPPED else Outcome.REFUSED
         self.guard.counts[outcome] += 1
+        return DeskVerdict(action, outcome, finding)

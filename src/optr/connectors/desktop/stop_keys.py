@@ -7,24 +7,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from optr.connectors.desktop.chords import chord, key_name
-from optr.connectors.desktop.keys import KEYS
+from optr.connectors.desktop.chords import chord, key_of
 from optr.connectors.desktop.x11 import X11
 from optr.errors import DesktopError
 
 _PATIENCE_S = 5.0
-
-
-def _names() -> dict[int, str]:
-    found: dict[int, str] = {}
-    for name, keysym in KEYS.items():
-        with suppress(DesktopError):
-            found.setdefault(keysym, key_name(name))
-    return found
-
-
-_NAMES = _names()
-"""What a key is called by its keysym."""
 
 
 class StopKeys:
@@ -101,9 +88,7 @@ class StopKeys:
 
     def _name(self, code: int) -> str:
         """What a key is called without modifiers; empty: it has no name."""
-        with self._x.lock:
-            keysym = int(self._x.display.keycode_to_keysym(code, 0))
-        return _NAMES.get(keysym) or (key_name(chr(keysym)) if 0 < keysym < 0x100 else "")
+        return key_of(int(self._x.display.keycode_to_keysym(code, 0)))
 
 
 def _all_clients() -> int:
