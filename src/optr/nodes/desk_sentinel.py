@@ -6,6 +6,7 @@ import queue
 import sys
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,7 +16,7 @@ from typing import Any
 
 from std_srvs.srv import Trigger
 
-from optr.connectors.desktop.actions import ACTIONS, Focus, Rect
+from optr.connectors.desktop.actions import ACTIONS, Ask, Focus, Rect
 from optr.connectors.desktop.messages import action_of, result_of
 from optr.connectors.desktop.sight import DeskSight
 from optr.connectors.desktop.stop_keys import StopKeys
@@ -52,6 +53,7 @@ _GRACE_S = 0.5
 """The next action may come so long before the result of the one before is here [s]: topics keep no order among them."""
 
 _LEVELS = {GuardState.READY: OK, GuardState.HOLDING: WARN, GuardState.STOPPED: ERROR}
+_NO_ASKING = "nobody can be asked over the graph; end by `fail`, with the question as its reason"
 _NOWHERE = Rect(0, 0, 1, 1)
 _RELEASED = ("FAIL_SAFE", "CANCELLED")
 
@@ -216,7 +218,12 @@ class DeskSentinelNode(OptrNode[DeskSentinelParams]):
         self._stop_keys = self._sight = None
 
     def _judge(self, msg: DesktopAction) -> None:
-        verdict, view, window = self._judged(msg)
+        try:
+            verdict, view, window = self._judged(msg)
+        except Exception as err:  # whatever goes wrong here must not let anything through
+            self.get_logger().error(f"{msg.kind} cannot be judged:\n{traceback.format_exc()}")
+            failed = Finding(Code.RULE_FAILED, f"{type(err).__name__}: {err}")
+            verdict, view, window = self._refused(failed), DeskView(_NOWHERE), 0
         stamp = time_to_msg(self.now_ns())
         with self.hot.lock:
             self._judging = False
@@ -236,6 +243,8 @@ class DeskSentinelNode(OptrNode[DeskSentinelParams]):
             return self._refused(Finding(code, str(err), msg.kind)), nothing, 0
         if action is None:
             return self._refused(Finding(Code.ABSTAINED, "the operator abstained")), nothing, 0
+        if isinstance(action, Ask):
+            return self._refused(Finding(Code.UNKNOWN_ACTION, _NO_ASKING, action.kind)), nothing, 0
         if sight is None:
             return self._refused(Finding(Code.DISPLAY_LOST, "the desktop is not seen")), nothing, 0
         try:

@@ -6,6 +6,7 @@ import queue
 import sys
 import threading
 import time
+import traceback
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -76,7 +77,7 @@ class DesktopNode(OptrNode[DesktopParams]):
 
     Obeys `command` (optr_interfaces/DesktopCommand) of one sentinel, while `sentinel/status` is fresh. Publishes
     `desktop/state` (optr_interfaces/DesktopState), `result` (optr_interfaces/DesktopResult), and pictures
-    (sensor_msgs/Image): `screen/image_raw`, `monitor/<name>/image_raw`, `window/<id>/image_raw`. Services
+    (sensor_msgs/Image): `screen/image_raw`, `monitor/<name>/image_raw`, `window/id_<id>/image_raw`. Services
     `desktop/elements`, `desktop/find`, `desktop/clipboard`, `desktop/cancel`, `desktop/rearm`.
     """
 
@@ -154,7 +155,12 @@ class DesktopNode(OptrNode[DesktopParams]):
             verdict, elements = verdict_of(msg)
         except DesktopError as err:
             return ActionResult(False, refused=str(Code.BAD_ACTION), text=str(err))
-        return self.hands.carry_out(verdict, elements)
+        try:
+            return self.hands.carry_out(verdict, elements)
+        except Exception as err:  # a defect, which must leave nothing pressed
+            self.hands.bridge.cancel()
+            self.get_logger().error(f"{msg.action.kind} failed:\n{traceback.format_exc()}")
+            return ActionResult(False, text=f"{type(err).__name__}: {err}")
 
     def _late(self, msg: DesktopCommand) -> Finding | None:
         age = (self.now_ns() - stamp_ns(msg.header.stamp)) * 1e-9

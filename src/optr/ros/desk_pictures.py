@@ -118,5 +118,9 @@ class DeskPictures:
 
 
 def _topic(frame: str) -> str:
+    """`screen/image_raw`, `monitor/HDMI_1/image_raw`, `window/id_123/image_raw`: no part may begin with a digit."""
     kind, _, name = frame.partition(":")
-    return f"{kind}/{re.sub(r'[^A-Za-z0-9_]', '_', name)}/image_raw" if name else f"{kind}/image_raw"
+    if not name:
+        return f"{kind}/image_raw"
+    plain = re.sub(r"[^A-Za-z0-9_]", "_", name)
+    return f"{kind}/id_{plain}/image_raw" if plain[0].isdigit() else f"{kind}/{plain}/image_raw"
