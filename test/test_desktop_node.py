@@ -226,15 +226,6 @@ def test_authority_and_tasks_are_given_by_services(seat, pad):
     assert seat.do(Click(middle(pad))).executed
 
 
-def test_a_focus_on_the_background_is_no_window(seat):
-    x = X11(seat.state.display)
-    x.root.set_input_focus(1, 0)
-    x.display.sync()
-    x.close()
-    seat.watch.until(lambda: not any(w.focused for w in seat.state.windows), 10, "the state tells it")
-    assert seat.refused(Key("a")) == "NO_FOCUS"
-
-
 # -- stops ---------------------------------------------------------------------------------------------------------
 
 
