@@ -227,14 +227,14 @@ def test_the_command_sees_and_acts_on_a_desktop(desk, calculator):
 
 
 def test_what_was_looked_at_too_long_ago_is_looked_at_again(desk, calculator, monkeypatch):
-    seen, looks = desk._seen, []
+    seen, looks = desk.sight.seen, []
 
-    def late(stamp_ns, found):
+    def late(stamp_ns=0, found=None):
         looks.append(stamp_ns)
         return seen(stamp_ns, found)
 
     config = replace(desk.guard.config, freshness=replace(desk.guard.config.freshness, oldest=0.001))
-    monkeypatch.setattr(desk, "_seen", late)
+    monkeypatch.setattr(desk.sight, "seen", late)
     monkeypatch.setattr(desk, "guard", DeskGuard(config))
     assert desk.execute(Click(Selector('role=button[name="7"]'))).refused == "OBSERVATION_STALE"
     assert len(looks) == 3

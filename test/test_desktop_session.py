@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from Xlib import X
 
 from desktop_pad import PATIENCE_S, until
 from optr.connectors.desktop.guardian import marked
@@ -160,3 +161,13 @@ def test_what_is_not_installed_is_named_and_nothing_is_left(monkeypatch, tmp_pat
     with pytest.raises(DesktopError, match="needs dbus-daemon, which is not installed: apt install dbus"):
         DesktopSession(640, 480)
     assert not [n for n in set(os.listdir("/tmp")) - before if n.startswith("optr-desktop-")]
+
+
+def test_keys_that_go_to_the_background_go_to_no_window():
+    with DesktopSession(320, 240) as session:
+        x, windows = X11(session.display), Windows(session.display)
+        x.root.set_input_focus(X.RevertToNone, X.CurrentTime)
+        x.display.sync()
+        assert windows.focused() is None
+        x.close()
+        windows.close()

@@ -85,6 +85,9 @@ class Code(str, Enum):
     TIME_BUDGET = "TIME_BUDGET"
     CLASS_FORBIDDEN = "CLASS_FORBIDDEN"
     CONFIRMATION_NEEDED = "CONFIRMATION_NEEDED"
+    BUSY = "BUSY"
+    NO_SENTINEL = "NO_SENTINEL"
+    DISPLAY_LOST = "DISPLAY_LOST"
 
     def __str__(self) -> str:
         return self.value

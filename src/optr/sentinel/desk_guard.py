@@ -153,6 +153,12 @@ class DeskGuard:
         return self._stop
 
     @property
+    def holding(self) -> Finding | None:
+        """What must hold and did not when it was looked at last, if that holds everything."""
+        hold = self._hold
+        return None if hold is None else Finding(hold.code, f"{hold.duty.name}: not met", hold.duty.name)
+
+    @property
     def requests(self) -> tuple[str, ...]:
         """Ids that wait for a person, oldest first."""
         return tuple(self._requests)

@@ -157,6 +157,11 @@ class DesktopBridge:
         """Why nothing is pressed any more, as `FAIL_SAFE`; empty: it is."""
         return self.hand.stopped
 
+    @property
+    def held(self) -> tuple[str, ...]:
+        """Buttons and keys that are kept down; while something is done buttons alone, for keys would tell a text."""
+        return self.hand.held_buttons if self._one.locked() else self.hand.held_buttons + self.hand.held_keys
+
     def rearm(self) -> None:
         """Go on after the fail-safe.
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
+from optr.connectors.desktop.keys import KEYS
 from optr.errors import DesktopError
 
 _SAME = {
@@ -100,6 +102,22 @@ def key_name(name: str) -> str:
     if found is None:
         raise KeyNameError(f"no key named {name!r}")
     return found
+
+
+def key_of(keysym: int) -> str:
+    """The one spelling of a key by its keysym without modifiers; empty: it has no name."""
+    return _BY_KEYSYM.get(keysym) or (key_name(chr(keysym)) if 0 < keysym < 0x100 else "")
+
+
+def _by_keysym() -> dict[int, str]:
+    found: dict[int, str] = {}
+    for name, keysym in KEYS.items():
+        with suppress(KeyNameError):
+            found.setdefault(keysym, key_name(name))
+    return found
+
+
+_BY_KEYSYM = _by_keysym()
 
 
 def pressed_by(name: str) -> frozenset[str]:

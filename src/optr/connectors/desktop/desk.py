@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from optr.connectors.desktop import actions as a
-from optr.connectors.desktop.bridge import DesktopBridge, Helpers
-from optr.connectors.desktop.browser import Browsers, is_browser
-from optr.connectors.desktop.finder import Finder
-from optr.connectors.desktop.hand import StoppedError
-from optr.connectors.desktop.ocr import Ocr
+from optr.connectors.desktop.desk_hands import Ask, DeskHands
 from optr.connectors.desktop.seen import Element, Window
-from optr.connectors.desktop.selectors import AbsentError
 from optr.connectors.desktop.session import DesktopSession
+from optr.connectors.desktop.stop_keys import StopKeys
 from optr.connectors.desktop.view import DeskView
 from optr.errors import DesktopError, OptrError
 from optr.sentinel.codes import Code, GuardState
@@ -26,17 +20,7 @@ from optr.sentinel.desk_guard import DeskGuard, DeskVerdict
 from optr.sentinel.desk_rules import ProgramsRule
 from optr.sentinel.rule import Finding
 
-if TYPE_CHECKING:
-    from optr.connectors.desktop.tree import Tree
-
-_LOOKS = 3
-"""How often it is looked anew if a look took longer than what was seen stays fresh."""
-
-_POINTED = (a.Click, a.Press, a.Release, a.Drag, a.Type)
-_KEYED = (a.Type, a.Key, a.KeyDown, a.Hotkey)
 _RELEASED = ("FAIL_SAFE", "CANCELLED")
-
-Ask = Callable[[str, float], str]
 
 
 class Desk:
@@ -47,7 +31,9 @@ class Desk:
     Attributes:
         session: The desktop; it ends with the desk.
         guard: Judges every action.
-        bridge: Carries out what the guard allows; whoever calls it directly goes past the guard.
+        hands: Carry out what the guard allows.
+        sight: What is seen.
+        bridge: Of the hands; whoever calls it directly is refused.
         tree: Accessibility; None: the desktop has none.
         finder: Finds what selectors mean.
         browsers: Chromiums that were started here.
@@ -68,24 +54,15 @@ class Desk:
             raise DesktopError(f"a desk without a guard does nothing; got {type(guard).__name__}, expected a DeskGuard")
         self.session = session
         self.guard = guard
-        self._view = DeskView(a.Rect(0, 0, 1, 1))
-        self._verdict: DeskVerdict | None = None
         self._judging = threading.Lock()
-        helpers = Helpers(
-            resolve=self._resolve,
-            absent=AbsentError,
-            focused=self._focused_rect,
-            invoke=self._invoke,
-            set_value=self._set_value,
-            start=self._start,
-            ask=ask,
-            ready=self._as_judged,
-        )
-        self.bridge = DesktopBridge(session.display, helpers)
-        self.tree = self._open_tree()
-        self.browsers = Browsers(session.home, self.bridge.windows.all)
-        grab = self.bridge.screen.grab
-        self.finder = Finder(self.bridge.windows.all, self.tree, self.browsers, _ocr(), grab)
+        self.hands = DeskHands(session, guard.config.rule(ProgramsRule), self._stopped, ask)
+        self.bridge, self.sight = self.hands.bridge, self.hands.sight
+        self.tree, self.browsers, self.finder = self.sight.tree, self.sight.browsers, self.sight.finder
+        try:
+            self._stop_keys = StopKeys(session.display, guard.config.stop_chord, self.stop)
+        except BaseException:
+            self.hands.close()
+            raise
 
     def execute(self, action: Any) -> a.ActionResult:
         """Carry an action out if the guard allows it, and say what came of it.
@@ -95,21 +72,14 @@ class Desk:
         """
         self._notice_corner()
         try:
-            view = self._seen(time.monotonic_ns(), {}) if self._stopped() else self.look(action)
+            view = self.sight.seen() if self._stopped() else self.look(action)
         except OptrError as err:
             return a.ActionResult(False, refused=str(Code.NO_SUCH_PLACE), text=str(err))
         with self._judging:
             verdict = self.guard.judge(action, view, time.monotonic_ns())
         if not verdict.allowed:
             return a.ActionResult(False, refused=verdict.code, text=verdict.text, details=_details(verdict))
-        self._view, self._verdict = view, verdict
-        try:
-            result = self.bridge.execute(action)
-        except DesktopError as err:
-            result = a.ActionResult(False, text=str(err))
-        finally:
-            self._verdict = None
-        return self._over(verdict, result)
+        return self._over(verdict, self.hands.carry_out(verdict, view.found))
 
     def look(self, action: Any = None) -> DeskView:
         """The desktop as it is now, with what lies where an action acts.
@@ -117,14 +87,7 @@ class Desk:
         Raises:
             DesktopError: If what a selector of it means is not there, or not only once.
         """
-        for _ in range(_LOOKS):
-            stamp = time.monotonic_ns()
-            found: dict[a.Target, Element] = {t: self.finder.reach(t) for t in _selectors(action)}
-            view = self._seen(stamp, found)
-            view = replace(view, found={**found, **self._pointed_at(action, view)}, focus=self._focus(action, view))
-            if (time.monotonic_ns() - stamp) * 1e-9 < self.guard.config.freshness.oldest:
-                break
-        return view
+        return self.sight.look(action, self.guard.config.freshness.oldest)
 
     def confirm(self, request: str) -> None:
         """A person allows what was refused with this id, once, for a while."""
@@ -150,7 +113,7 @@ class Desk:
 
     def close(self) -> None:
         """Release everything, and end the desktop and all that runs on it."""
-        for part in ("bridge", "browsers", "tree", "session"):
+        for part in ("_stop_keys", "hands", "session"):
             if getattr(self, part, None) is not None:
                 getattr(self, part).close()
 
@@ -160,85 +123,12 @@ class Desk:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # What the guard is shown
-
-    def _seen(self, stamp_ns: int, found: dict[a.Target, Element]) -> DeskView:
-        screen = self.bridge.screen
-        return DeskView(
-            screen.rect,
-            self.bridge.windows.all(),
-            screen.monitors(),
-            self.bridge.hand.position(),
-            found=found,
-            stamp_ns=stamp_ns,
-        )
-
-    def _pointed_at(self, action: Any, view: DeskView) -> dict[a.Target, Element]:
-        """What is at the places that an action names by numbers: a button that deletes is one there, too."""
-        found: dict[a.Target, Element] = {}
-        for target in _targets(action) if isinstance(action, _POINTED) else ():
-            if isinstance(target, a.Point):
-                with suppress(DesktopError):  # the guard says where it is not
-                    pixel = view.pixel(target)
-                    window = view.top(pixel)
-                    element = self.tree.at(pixel, window) if self.tree and window else None
-                    if element is not None:
-                        found[target] = element
-        return found
-
-    def _focus(self, action: Any, view: DeskView) -> Element | None:
-        if isinstance(action, a.Type) and action.into is not None:  # it will have the keyboard
-            return None
-        if not isinstance(action, _KEYED) or self.tree is None or view.focused is None:
-            return None
-        return self.tree.focused(view.focused)
-
-    # What the bridge asks for
-
-    def _resolve(self, selector: a.Selector) -> a.Rect:
-        """Where an element was when the guard looked; what is only waited for, where it is now."""
-        known = self._view.found.get(selector) if self._verdict is not None else None
-        return known.rect if known is not None and known.rect is not None else self.finder.resolve(selector)
-
-    def _focused_rect(self) -> a.Rect | None:
-        window = self.bridge.windows.focused()
-        element = self.tree.focused(window) if self.tree is not None and window is not None else None
-        return None if element is None else element.rect
-
-    def _invoke(self, selector: a.Selector, action: str) -> str:
-        return self._known_tree().invoke(self._view.found[selector], action)
-
-    def _set_value(self, selector: a.Selector, value: str) -> Element:
-        return self._known_tree().set_value(self._view.found[selector], value)
-
-    def _start(self, name: str, arguments: Sequence[str]) -> Any:
-        program = self.guard.config.rule(ProgramsRule).named(name)
-        if program is None:
-            raise DesktopError(f"no program {name!r} in the settings of this desk")
-        words = list(program.command)
-        added = self.browsers.options() if is_browser(words[0]) else []
-        return self.session.launch([*words, *added, *arguments])
-
-    def _as_judged(self) -> None:
-        """Called right before each input: that nobody has stopped, and that the guard has judged what is there now.
-
-        Raises:
-            StoppedError: Otherwise.
-        """
-        verdict = self._verdict
-        if verdict is None:
-            raise StoppedError(str(Code.UNKNOWN_ACTION), "no guard has judged it")
-        if reason := self._stopped():
-            raise StoppedError(str(reason.code), reason.text)
-        if said := verdict.outdated(self._seen(time.monotonic_ns(), {})):
-            raise StoppedError(str(Code.OBSERVATION_STALE), said)
-
     # Afterwards
 
     def _over(self, verdict: DeskVerdict, result: a.ActionResult) -> a.ActionResult:
         details = _details(verdict)
         with self._judging:
-            said = self.guard.over(verdict, result, self._seen(time.monotonic_ns(), {}))
+            said = self.guard.over(verdict, result, self.sight.seen())
             if result.refused in _RELEASED:
                 self.guard.let_go()
         self._notice_corner()
@@ -256,38 +146,6 @@ class Desk:
 
     def _stopped(self) -> Finding | None:
         return self.guard.reason if self.guard.state is GuardState.STOPPED else None
-
-    def _open_tree(self) -> Tree | None:
-        from optr.connectors.desktop.tree import Tree
-
-        bus = self.session.environment.get("DBUS_SESSION_BUS_ADDRESS", "")
-        with suppress(DesktopError):
-            return Tree(bus, self.bridge.windows.all) if bus else None
-        return None
-
-    def _known_tree(self) -> Tree:
-        if self.tree is None:
-            raise DesktopError("this desktop has no accessibility: elements cannot be invoked or given a value")
-        return self.tree
-
-
-def _ocr() -> Ocr | None:
-    with suppress(DesktopError):  # no tesseract: only what is looked for by its letters is not found
-        return Ocr()
-    return None
-
-
-def _targets(action: Any) -> tuple[a.Target, ...]:
-    """Every place that an action names."""
-    values = (getattr(action, name, None) for name in ("to", "at", "into", "element"))
-    path = getattr(action, "path", ())
-    return tuple(
-        v for v in (*values, *(path if isinstance(path, tuple) else ())) if isinstance(v, a.Point | a.Selector)
-    )
-
-
-def _selectors(action: Any) -> tuple[a.Selector, ...]:
-    return tuple(t for t in _targets(action) if isinstance(t, a.Selector))
 
 
 def _details(verdict: DeskVerdict) -> dict[str, Any]:

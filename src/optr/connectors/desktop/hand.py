@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, TypeVar
 
+from optr.connectors.desktop.chords import key_of
 from optr.connectors.desktop.keymap import Keymap, Stroke
 from optr.connectors.desktop.keys import KEYS, keysym, text_keysyms
 from optr.connectors.desktop.pyautogui_copy import load_pyautogui
@@ -220,6 +221,16 @@ class Hand:
     def forget_text(self) -> None:
         """Take back the keys that were lent to characters."""
         self._do(self._keymap.take_back)
+
+    @property
+    def held_buttons(self) -> tuple[str, ...]:
+        """Buttons that are kept down, by name."""
+        return tuple(sorted(self._held_buttons))
+
+    @property
+    def held_keys(self) -> tuple[str, ...]:
+        """Keys that are down, by name; while a text is typed that is the text."""
+        return tuple(sorted(key_of(self._x.display.keycode_to_keysym(c, 0)) for c in tuple(self._held_codes)))
 
     # Stopping; from any thread, at any time.
 

@@ -75,6 +75,12 @@ class Screen:
         told.sort(key=lambda m: (m.rect.x, m.rect.y))
         return tuple(told) or (Monitor("screen", self.rect, True),)
 
+    def pointer(self) -> tuple[int, int]:
+        """Where the pointer is [px]."""
+        with self._x.lock:
+            found = self._x.root.query_pointer()
+        return int(found.root_x), int(found.root_y)
+
     def check_size(self) -> None:
         """See that the screen is as large as it was: the corners of the fail-safe do not move with it.
 

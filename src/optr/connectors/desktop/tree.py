@@ -73,10 +73,20 @@ class Tree:
         with self._lock:
             return self._reader.programs()
 
-    def read(self, window: Window | None = None) -> Elements:
-        """Everything that is shown, of all programs or in one window, in the order of the tree."""
+    def read(self, window: Window | None = None, limits: Limits | None = None) -> Elements:
+        """Everything that is shown, of all programs or in one window, in the order of the tree.
+
+        Args:
+            window: Only what is in it.
+            limits: How much is read this time; None: as always.
+        """
         with self._lock:
-            return self._search("", lambda role, _: role != "generic", window, None)
+            before = self.limits
+            try:
+                self.limits = self._reader.limits = limits or before
+                return self._search("", lambda role, _: role != "generic", window, None)
+            finally:
+                self.limits = self._reader.limits = before
 
     def search(
         self,

@@ -95,11 +95,15 @@ class _Place(NamedTuple):
 
 
 class TreeReader:
-    """Reads over one connection; for one thread at a time."""
+    """Reads over one connection; for one thread at a time.
+
+    Attributes:
+        limits: How much is read.
+    """
 
     def __init__(self, bus: Bus, limits: Limits) -> None:
         self._bus = bus
-        self._limits = limits
+        self.limits = limits
         self._pids: dict[str, int] = {}
         self._late: set[str] = set()
 
@@ -117,9 +121,9 @@ class TreeReader:
 
         All are asked at once: one that hangs costs half of the time, and the next time it is hardly waited for.
         """
-        end = time.monotonic() + self._limits.seconds
+        end = time.monotonic() + self.limits.seconds
         names = [p.connection for p in programs]
-        patience = {n: _LATE_BEFORE_S if n in self._late else self._limits.seconds / 2 for n in names}
+        patience = {n: _LATE_BEFORE_S if n in self._late else self.limits.seconds / 2 for n in names}
         caches = self._bus.cache_items(patience)
         self._late = {n for n, cache in caches.items() if cache is None}
         return [self._nodes(p, caches[p.connection], role, end) for p in programs]
@@ -130,7 +134,7 @@ class TreeReader:
         Raises:
             DesktopError: If it is gone.
         """
-        end = time.monotonic() + self._limits.seconds
+        end = time.monotonic() + self.limits.seconds
         found, _ = self._items([_Place(reference, Reference("", ""), 0)], end, hidden=True)
         if not found:
             raise DesktopError(f"the element {reference.name}{reference.path} is gone")
@@ -145,7 +149,7 @@ class TreeReader:
             self._walk(nodes, [root], end)
         else:
             try:
-                nodes.items = {i.reference: i for i in islice(cache, self._limits.elements)}
+                nodes.items = {i.reference: i for i in islice(cache, self.limits.elements)}
                 if next(cache, None) is not None:
                     nodes.truncated = self._too_many(program)
             except (struct.error, UnicodeDecodeError):
@@ -156,7 +160,7 @@ class TreeReader:
 
     def _fill(self, nodes: Nodes, hole: CacheItem, role: str, end: float) -> None:
         """Read what is shown below a node, of one role or of all; the program itself looks for it."""
-        room = max(self._limits.elements - len(nodes.items), 0)
+        room = max(self.limits.elements - len(nodes.items), 0)
         body = (_rule(role), _IN_TREE_ORDER, room + 1, True)
         answer = self._bus.call_many([Call(hole.reference, _COLLECTION, "GetMatches", _MATCH, body)], _left(end))[0]
         if answer.error and answer.error != LATE:
@@ -168,7 +172,7 @@ class TreeReader:
 
     def _walk(self, nodes: Nodes, parents: list[CacheItem], end: float) -> None:
         """Read what is below some nodes, a level at a time."""
-        for _ in range(self._limits.depth):
+        for _ in range(self.limits.depth):
             if not parents:
                 return
             calls = [Call(p.reference, ACCESSIBLE, "GetChildren") for p in parents]
@@ -181,11 +185,11 @@ class TreeReader:
             ]
             parents = self._add(nodes, below, all(a.error != LATE for a in answers), end)
         if parents:
-            nodes.truncated = f"process {nodes.program.pid} has more than {self._limits.depth} levels of elements"
+            nodes.truncated = f"process {nodes.program.pid} has more than {self.limits.depth} levels of elements"
 
     def _add(self, nodes: Nodes, places: Sequence[_Place], whole: bool, end: float) -> list[CacheItem]:
         """Add those that are shown, as many as there is room for; answers them."""
-        room = max(self._limits.elements - len(nodes.items), 0)
+        room = max(self.limits.elements - len(nodes.items), 0)
         items, told = self._items(places[:room], end)
         nodes.items |= {i.reference: i for i in items}
         if len(places) > room:
@@ -217,7 +221,7 @@ class TreeReader:
         return items, all(a.error != LATE for a in (*answers, *told))
 
     def _too_many(self, program: Program) -> str:
-        return f"process {program.pid} has more than {self._limits.elements} elements"
+        return f"process {program.pid} has more than {self.limits.elements} elements"
 
 
 def is_shown(item: CacheItem) -> bool:

@@ -185,11 +185,12 @@ class Windows:
         if isinstance(holder, int):  # nothing, or whatever the pointer is on
             return 0
         clients = set(self._x.numbers(self._x.root, "_NET_CLIENT_LIST"))
+        top = 0
         with suppress(XError):
             while holder and holder.id not in clients and holder.id != self._x.root.id:
-                top, holder = holder, holder.query_tree().parent
-            if not clients:  # nobody manages windows: it is the child of the root
-                return int(top.id)
+                top, holder = int(holder.id), holder.query_tree().parent
+            if not clients:  # nobody manages windows: it is the child of the root, if not the root itself
+                return top
             return int(holder.id) if holder and holder.id in clients else 0
         return 0
 
