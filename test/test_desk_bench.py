@@ -1,0 +1,217 @@
+"""The tasks of optr-desk: what a seed makes of them, how they are scored, and a few of them done on a real desktop."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from optr.connectors.desktop import actions as a
+from optr.desk_bench.checkers import CHECKERS, CheckError, DeskState, Dialog, score
+from optr.desk_bench.oracle import Oracle, actions_of
+from optr.desk_bench.parameters import draw, filled
+from optr.desk_bench.site import Site
+from optr.desk_bench.task import DeskTask, load_tasks
+from optr.errors import DesktopError, UnknownNameError
+from optr.sentinel.desk_config import load_desk
+
+ALL = load_tasks()
+
+TASK = {
+    "id": "one",
+    "instruction": "Write {word}.",
+    "level": 1,
+    "apps": ["editor"],
+    "parameters": {"word": {"choice": ["a", "b", "c"]}},
+    "config": [],
+    "evaluator": {"func": "file_text", "result": {"path": "x.txt"}, "expected": "{word}"},
+    "oracle": [{"kind": "type", "text": "{word}"}],
+}
+
+
+def written(folder, **changes):
+    path = folder / "one.json"
+    path.write_text(json.dumps({**TASK, **changes}), encoding="utf-8")
+    return path
+
+
+def state(work, **more):
+    return DeskState(SimpleNamespace(tree=None), SimpleNamespace(), work, **more)
+
+
+# -- loading and seeding -----------------------------------------------------------------------------------------
+
+
+def test_the_same_seed_makes_the_same_task_and_others_make_others():
+    for task in ALL:
+        made = [task.seeded(seed) for seed in range(8)]
+        assert [m.instruction for m in made] == [task.seeded(seed).instruction for seed in range(8)]
+        assert len({json.dumps(dict(m.values), default=str) for m in made}) >= 3, task.id
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"level": 4}, "level 4, expected 1, 2 or 3"),
+        ({"apps": ["paint"]}, r"no application \['paint'\]"),
+        ({"id": "two"}, "expected the name of its file"),
+        ({"stars": 5}, r"unknown \['stars'\]"),
+    ],
+)
+def test_a_file_that_is_no_task_is_told(tmp_path, changes, said):
+    with pytest.raises(DesktopError, match=said):
+        DeskTask.load(written(tmp_path, **changes))
+
+
+def test_a_task_that_is_not_there_names_those_that_are(tmp_path):
+    written(tmp_path)
+    with pytest.raises(UnknownNameError, match="no desktop task named 'two'; there are: one"):
+        load_tasks(["two"], tmp_path)
+    (tmp_path / "bad.json").write_text("{", encoding="utf-8")
+    with pytest.raises(DesktopError, match="bad.json is no task"):
+        load_tasks(["bad"], tmp_path)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, True, "0"])
+def test_what_is_no_seed_is_told(tmp_path, seed):
+    with pytest.raises(DesktopError, match="expected a whole number from 0"):
+        DeskTask.load(written(tmp_path)).seeded(seed)
+
+
+def test_parameters_are_made_of_one_another():
+    recipes = {
+        "numbers": {"integers": [1, 9], "count": 3},
+        "total": {"sum": "{numbers}"},
+        "twice": {"product": ["{total}", 2]},
+        "names": ["x", "y", "z"],
+        "most": {"largest": "{names}", "by": "{numbers}"},
+        "line": {"join": "{names}", "with": ", "},
+        "rows": {"rows": ["{names}", "{numbers}"]},
+        "digits": {"digits": "{twice}"},
+        "words": "{line}: {numbers[0]}",
+    }
+    for seed in range(20):
+        made = draw(recipes, "any", seed)
+        assert len(set(made["numbers"])) == 3
+        assert made["twice"] == 2 * sum(made["numbers"]) == int("".join(made["digits"]))
+        assert dict(made["rows"])[made["most"]] == max(made["numbers"])
+        assert made["words"] == f"x, y, z: {made['numbers'][0]}"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        ({"dice": 6}, "no kind of parameter named 'dice'; there are: integer"),
+        ("{b}", "no parameter named 'b'"),
+        ("{b} and more", "names what there is not"),
+        ({"pick": [1], "at": 3}, "cannot be made"),
+    ],
+)
+def test_a_parameter_that_cannot_be_made_is_told(recipe, said):
+    with pytest.raises(DesktopError, match=f"parameter 'a' of task 't' cannot be made.*{said}|{said}"):
+        draw({"a": recipe}, "t", 0)
+
+
+def test_a_template_alone_keeps_what_the_value_is():
+    assert filled({"{k}": ["{n}", "n={n}", 3]}, {"n": 5, "k": "key"}) == {"key": [5, "n=5", 3]}
+
+
+def test_every_task_that_ships_can_be_made_and_its_oracle_speaks_of_actions():
+    assert len(ALL) >= 3
+    desk = load_desk("bench")
+    for task in ALL:
+        for seed in range(3):
+            made = task.seeded(seed)
+            assert "{" not in made.instruction
+            *first, last = actions_of(made)
+            assert isinstance(last, a.Done) and first
+            assert len(first) < task.max_steps < desk.budget.steps, task.id
+            assert all(c["func"] in CHECKERS for c in task.evaluator)
+
+
+# -- checkers ----------------------------------------------------------------------------------------------------
+
+
+def one(tmp_path, **changes):
+    return DeskTask.load(written(tmp_path, **changes)).seeded(0)
+
+
+def test_a_file_is_scored_by_its_text(tmp_path):
+    made = one(tmp_path)
+    where = state(tmp_path)
+    assert score(made, where) == 0.0
+    (tmp_path / "x.txt").write_text(f"{made.values['word']}\n", encoding="utf-8")
+    assert score(made, where) == 1.0
+    (tmp_path / "x.txt").write_text("other", encoding="utf-8")
+    assert score(made, where) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("check", "said"),
+    [
+        ({"func": "guess", "expected": 1}, "is no check"),
+        ({"func": "answer"}, "is no check"),
+        ({"func": "file_text", "result": {"path": "../x"}, "expected": ""}, "lies outside"),
+        ({"func": "file_text", "result": {"path": "latin"}, "expected": ""}, "UnicodeDecodeError"),
+        ({"func": "file_text", "result": {"line": 3}, "expected": ""}, "TypeError"),
+        ({"func": "dialog", "expected": None}, "IndexError"),
+        ({"func": "answer", "expected": "{nothing}"}, "no parameter named 'nothing'"),
+    ],
+)
+def test_a_check_that_cannot_be_made_is_an_error_and_no_score(tmp_path, check, said):
+    (tmp_path / "latin").write_bytes(b"\xff\xfe")
+    with pytest.raises(CheckError, match=said):
+        score(one(tmp_path, evaluator=check), state(tmp_path))
+
+
+def test_a_dialog_is_scored_once_it_has_ended(tmp_path):
+    made = one(tmp_path, evaluator={"func": "dialog", "expected": {"code": 0, "text": "yes"}})
+    where = state(tmp_path, dialogs=[Dialog(tmp_path / "out", tmp_path / "code")])
+    assert score(made, where) == 0.0
+    (tmp_path / "out").write_text("yes\n", encoding="utf-8")
+    (tmp_path / "code").write_text("0\n", encoding="utf-8")
+    assert score(made, where) == 1.0
+
+
+def test_all_checks_of_a_task_have_to_hold(tmp_path):
+    checks = [{"func": "answer", "expected": "42"}, {"func": "folder", "expected": ["one.json"]}]
+    made = one(tmp_path, evaluator=checks)
+    assert score(made, state(tmp_path, answer=" 42\n")) == 1.0
+    assert score(made, state(tmp_path, answer="41")) == 0.0
+    (tmp_path / "more").mkdir()
+    assert score(made, state(tmp_path, answer="42")) == 0.0
+
+
+def test_what_a_page_of_an_older_task_tells_is_not_recorded():
+    import urllib.error
+    import urllib.request
+
+    def post(url, value):
+        urllib.request.urlopen(url, json.dumps(value).encode(), timeout=10).close()
+
+    with Site() as site:
+        site.begin()
+        old = site.add("login", {})
+        post(f"{old}/record", {"n": 1})
+        assert site.records("login") == [{"n": 1}]
+        site.begin()
+        site.add("login", {})
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            post(f"{old}/record", {"n": 2})
+        assert site.records("login") == []
+        with pytest.raises(DesktopError, match="no page named 'nowhere'; there are: .*login"):
+            site.add("nowhere", {})
+        with pytest.raises(DesktopError, match="no page 'shop' in this task; there are: login"):
+            site.records("shop")
+
+
+def test_an_oracle_tries_again_what_was_not_carried_out_and_then_gives_up(tmp_path):
+    choose = Oracle(one(tmp_path))
+    first = choose({}, {"last": None})
+    assert isinstance(first, a.Type)
+    assert choose({}, {"last": a.ActionResult(False)}) is first
+    assert isinstance(choose({}, {"last": a.ActionResult(True)}), a.Done)
+    choose = Oracle(one(tmp_path))
+    choose({}, {"last": None})
+    assert [choose({}, {"last": a.ActionResult(False)}) is None for _ in range(5)] == [False] * 3 + [True] * 2
