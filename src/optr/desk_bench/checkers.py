@@ -6,7 +6,7 @@ Each reading is compared with what is expected. One that cannot be made is an er
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,9 +107,10 @@ def _inside(state: DeskState, path: str) -> Path:
 # -- pages and dialogs -------------------------------------------------------------------------------------------
 
 
-def _last_record(state: DeskState, page: str) -> Any:
-    """What a page told its server last; None: nothing."""
-    return (state.site.records(page) or [None])[-1]
+def _last_record(state: DeskState, page: str, key: str = "") -> Any:
+    """What a page told its server last, or what was under a key of it; None: nothing."""
+    last = (state.site.records(page) or [None])[-1]
+    return last.get(key) if key and last is not None else last
 
 
 def _all_records(state: DeskState, page: str) -> list[Any]:
@@ -205,6 +206,14 @@ def _answer(state: DeskState) -> str | None:
     return None if state.answer is None else state.answer.strip()
 
 
+def _answer_number(state: DeskState) -> float | None:
+    """The number that the operator answered; None: nothing, or no number."""
+    try:
+        return float(state.answer or "")
+    except ValueError:
+        return None
+
+
 CHECKERS: Mapping[str, Callable[..., Any]] = {
     "file_text": _file_text,
     "folder": _folder,
@@ -217,10 +226,6 @@ CHECKERS: Mapping[str, Callable[..., Any]] = {
     "active": _active,
     "window_state": _window_state,
     "answer": _answer,
+    "answer_number": _answer_number,
 }
 """Every reading by its name."""
-
-
-def known_checkers() -> Sequence[str]:
-    """Names that an evaluator may use as `func`."""
-    return tuple(CHECKERS)

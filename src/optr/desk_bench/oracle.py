@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from optr.connectors.desktop import actions as a
 from optr.connectors.desktop.codec import from_json
+from optr.connectors.desktop.seen import Window
 from optr.desk_bench.task import SeededTask
+from optr.errors import DesktopError
 
 _COMES_S = 15.0
 """How long what is acted on may take to be there on a busy machine [s]."""
@@ -16,19 +18,19 @@ _TRIES = 4
 
 
 class Oracle:
-    """Chooses the actions of a task, one after the other; one that was not carried out is tried again.
-
-    Raises:
-        DesktopError: If its actions in the task's file are none.
-    """
+    """Chooses the actions of a task, one after the other; one that was not carried out is tried again."""
 
     def __init__(self, task: SeededTask) -> None:
-        self._actions = list(actions_of(task))
+        self._plan = list(plan_of(task))
         self._tries = 0
         self._next = 0
 
     def __call__(self, observation: Mapping[str, Any], info: Mapping[str, Any]) -> a.DesktopAction | None:
-        """The next action; None once it has tried in vain."""
+        """The next action; None once it has tried in vain.
+
+        Raises:
+            DesktopError: If it is none, or the window that it names is not there.
+        """
         last: a.ActionResult | None = info["last"]
         if last is not None and not last.executed:
             self._tries += 1
@@ -36,24 +38,26 @@ class Oracle:
                 return None
         elif last is not None:
             self._next, self._tries = self._next + 1, 0
-        return self._actions[self._next] if self._next < len(self._actions) else None
+        if self._next >= len(self._plan):
+            return None
+        return from_json(_in_windows(self._plan[self._next], observation["observation.windows"]))
 
 
-def actions_of(task: SeededTask) -> Iterator[a.DesktopAction]:
-    """The actions that do a task, each preceded by a wait for what it acts on; `Done` is the last.
+def plan_of(task: SeededTask) -> Iterator[dict[str, Any]]:
+    """The actions that do a task as data, each preceded by a wait for what it acts on; `done` is the last.
 
     Raises:
-        DesktopError: If one of them is none.
+        DesktopError: If one of them names a parameter that there is not.
     """
-    action: a.DesktopAction | None = None
+    kind = ""
     for data in _unrolled(task, task.task.oracle, {}):
-        action = from_json(data)
-        target = getattr(action, "at", None) or getattr(action, "into", None) or getattr(action, "element", None)
-        if isinstance(target, a.Selector):
-            yield a.Wait("element", target.text, _COMES_S)
-        yield action
-    if not isinstance(action, a.Done):
-        yield a.Done()
+        kind = data["kind"]
+        target = data.get("at") or data.get("into") or {}
+        if "selector" in target and "within" not in target:
+            yield {"kind": "wait", "until": "element", "value": target["selector"], "timeout_s": _COMES_S}
+        yield data
+    if kind != "done":
+        yield {"kind": "done"}
 
 
 def _unrolled(task: SeededTask, oracle: Iterable[Mapping[str, Any]], more: Mapping[str, Any]) -> Iterator[Any]:
@@ -63,3 +67,23 @@ def _unrolled(task: SeededTask, oracle: Iterable[Mapping[str, Any]], more: Mappi
                 yield from _unrolled(task, item["do"], {**more, "it": value})
         else:
             yield task.fill(dict(item), **more)
+
+
+def _in_windows(data: Any, windows: Sequence[Window]) -> Any:
+    """An action of which each `within` is not the class of a window any more, but its id."""
+    if isinstance(data, list):
+        return [_in_windows(item, windows) for item in data]
+    if not isinstance(data, Mapping):
+        return data
+    made = {name: _in_windows(value, windows) for name, value in data.items()}
+    if isinstance(made.get("within"), str):
+        made["within"] = _number(made["within"], windows)
+    return made
+
+
+def _number(wm_class: str, windows: Sequence[Window]) -> int:
+    found = [w.id for w in windows if wm_class in [name.lower() for name in w.wm_class]]
+    if not found:
+        listed = ", ".join(w.wm_class[0] for w in windows) or "none"
+        raise DesktopError(f"no window of class {wm_class!r}; there are: {listed}")
+    return found[-1]

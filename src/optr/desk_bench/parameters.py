@@ -10,10 +10,12 @@ In a task file each parameter is a template (text, list, object), or one of
     {"pick": "{names}", "at": "{row}"}         an item of a list
     {"largest": "{names}", "by": "{prices}"}   the item that has the largest number beside it
     {"join": "{names}", "with": "\n"}, {"sorted": "{names}"}, {"digits": "{total}"}
+    {"repeat": "x", "count": 3}                a list of the same
+    {"mixed": ["{some}", "{others}"]}          lists as one, in any order
     {"rows": ["{names}", "{prices}"]}          lists side by side
     {"replaced": "{text}", "old": "a", "new": "b"}
 
-`{name}` alone stands for the value as it is, inside a text for its words; `{names[0]}` is an item.
+`{name}` alone stands for the value as it is, inside a text, and as `{name!s}`, for its words; `{names[0]}` is an item.
 """
 
 from __future__ import annotations
@@ -101,6 +103,11 @@ def _sample(rng: _Rng, items: list[Any], count: int) -> list[Any]:
     return [items[int(i)] for i in rng.permutation(len(items))[:count]]
 
 
+def _mixed(rng: _Rng, lists: list[list[Any]]) -> list[Any]:
+    whole = [item for items in lists for item in items]
+    return _sample(rng, whole, len(whole))
+
+
 _KINDS: Mapping[str, Callable[..., Any]] = {
     "integer": _integer,
     "integers": _integers,
@@ -114,6 +121,8 @@ _KINDS: Mapping[str, Callable[..., Any]] = {
     "join": lambda _, items, **how: how["with"].join(map(str, items)),
     "sorted": lambda _, items: sorted(items),
     "digits": lambda _, number: list(str(number)),
+    "repeat": lambda _, item, count: [item] * count,
+    "mixed": _mixed,
     "rows": lambda _, columns: [list(row) for row in zip(*columns, strict=True)],
     "replaced": lambda _, text, old, new: text.replace(old, new),
 }

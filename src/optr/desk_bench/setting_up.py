@@ -40,7 +40,8 @@ _PLACES: Mapping[str, tuple[int, int, int, int]] = {
     "editor": (790, 30, 440, 330),
     "calculator": (850, 410, 0, 0),
     "files": (790, 30, 440, 330),
-    "terminal": (690, 400, 0, 0),
+    "terminal": (700, 420, 0, 0),
+    "dialog": (120, 220, 0, 0),
 }
 """Where windows are put, before a seeded offset: x, y, width, height [px]; no size: that which the program wants."""
 
@@ -144,8 +145,9 @@ class SetUp:
     def _page(self, _: DeskState, __: int, given: Mapping[str, Any]) -> str:
         """A page, in a window of its own or in a tab beside those before."""
         page, tab = given["page"], bool(given.get("tab"))
-        self._browser().open(self._site.add(page, given.get("data", {})), window=not tab)
-        self._site.wait_ready(page)
+        name = given.get("name", page)
+        self._browser().open(self._site.add(page, given.get("data", {}), name), window=not tab)
+        self._site.wait_ready(name)
         return "" if tab else "browser"
 
     def _arrange(self, apps: Sequence[str], rng: np.random.Generator) -> None:

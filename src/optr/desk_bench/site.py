@@ -24,7 +24,7 @@ class Site:
     """
 
     def __init__(self) -> None:
-        self._data: dict[str, Mapping[str, Any]] = {}
+        self._data: dict[str, tuple[str, Mapping[str, Any]]] = {}
         self._records: dict[str, list[Any]] = {}
         self._ready: set[str] = set()
         self._episode = 0
@@ -62,8 +62,8 @@ class Site:
             self._records.clear()
             self._ready.clear()
 
-    def add(self, page: str, data: Mapping[str, Any]) -> str:
-        """Offer a page with its data; answers its address.
+    def add(self, page: str, data: Mapping[str, Any], name: str = "") -> str:
+        """Offer a page with its data, under its own or another name; answers its address.
 
         Raises:
             DesktopError: If there is no such page.
@@ -72,8 +72,8 @@ class Site:
             known = ", ".join(sorted(p.stem for p in _PAGES.glob("*.html")))
             raise DesktopError(f"no page named {page!r}; there are: {known}")
         with self._changed:
-            self._data[page] = dict(data)
-        return f"http://127.0.0.1:{self._server.server_address[1]}/{self._episode}/{page}"
+            self._data[name or page] = page, dict(data)
+        return f"http://127.0.0.1:{self._server.server_address[1]}/{self._episode}/{name or page}"
 
     def wait_ready(self, page: str) -> None:
         """Wait until a page has been loaded.
@@ -112,11 +112,12 @@ class Site:
         if path in ("/style.css", "/task.js"):
             kind = "text/css" if path.endswith("css") else "text/javascript"
             return 200, kind, (_PAGES / path[1:]).read_text(encoding="utf-8")
-        episode, _, page = path.partition("?")[0].strip("/").partition("/")
+        episode, _, name = path.partition("?")[0].strip("/").partition("/")
         with self._changed:
-            data = self._data.get(page) if episode == str(self._episode) else None
-        if data is None:
+            found = self._data.get(name) if episode == str(self._episode) else None
+        if found is None:
             return 404, "text/plain", "no such page"
+        page, data = found
         known = json.dumps(data).replace("<", "\\u003c")
         script = f"<script>const data = {known};</script><script src=/task.js></script>"
         return 200, "text/html", _HEAD + script + (_PAGES / f"{page}.html").read_text(encoding="utf-8")
