@@ -8,15 +8,22 @@ from types import SimpleNamespace
 import pytest
 
 from optr.connectors.desktop import actions as a
+from optr.connectors.desktop.codec import from_json
+from optr.connectors.desktop.seen import Window
 from optr.desk_bench.checkers import CHECKERS, CheckError, DeskState, Dialog, score
-from optr.desk_bench.oracle import Oracle, actions_of
+from optr.desk_bench.oracle import Oracle, _in_windows, plan_of
 from optr.desk_bench.parameters import draw, filled
 from optr.desk_bench.site import Site
-from optr.desk_bench.task import DeskTask, load_tasks
+from optr.desk_bench.task import APPS, DeskTask, load_tasks
 from optr.errors import DesktopError, UnknownNameError
 from optr.sentinel.desk_config import load_desk
 
 ALL = load_tasks()
+CLASSES = ("mousepad", "chromium", "galculator", "pcmanfm", "xterm", "zenity")
+EVERY = tuple(
+    Window(number, name, (name, name), 0, a.Rect(0, 0, 9, 9), a.Rect(0, 0, 9, 9), number == 1, number, True)
+    for number, name in enumerate(CLASSES, 1)
+)
 
 TASK = {
     "id": "one",
@@ -117,17 +124,24 @@ def test_a_template_alone_keeps_what_the_value_is():
     assert filled({"{k}": ["{n}", "n={n}", 3]}, {"n": 5, "k": "key"}) == {"key": [5, "n=5", 3]}
 
 
-def test_every_task_that_ships_can_be_made_and_its_oracle_speaks_of_actions():
-    assert len(ALL) >= 3
+@pytest.mark.parametrize("task", ALL, ids=lambda t: t.id)
+def test_every_task_that_ships_can_be_made_and_its_oracle_speaks_of_actions(task):
     desk = load_desk("bench")
-    for task in ALL:
-        for seed in range(3):
-            made = task.seeded(seed)
-            assert "{" not in made.instruction
-            *first, last = actions_of(made)
-            assert isinstance(last, a.Done) and first
-            assert len(first) < task.max_steps < desk.budget.steps, task.id
-            assert all(c["func"] in CHECKERS for c in task.evaluator)
+    for seed in range(3):
+        made = task.seeded(seed)
+        assert not {"{", "}"} & set(made.instruction)
+        *first, last = (from_json(_in_windows(data, EVERY)) for data in plan_of(made))
+        assert isinstance(last, a.Done)
+        assert first
+        assert len(first) < task.max_steps < desk.budget.steps
+        assert all(c["func"] in CHECKERS for c in task.evaluator)
+        assert len(task.apps) > 1 or task.level < 3
+
+
+def test_there_are_more_than_thirty_tasks_in_three_levels_on_every_application():
+    assert len(ALL) >= 30
+    assert {task.level for task in ALL} == {1, 2, 3}
+    assert {app for task in ALL for app in task.apps} == set(APPS)
 
 
 # -- checkers ----------------------------------------------------------------------------------------------------
@@ -207,11 +221,28 @@ def test_what_a_page_of_an_older_task_tells_is_not_recorded():
 
 
 def test_an_oracle_tries_again_what_was_not_carried_out_and_then_gives_up(tmp_path):
+    nothing, no = {"observation.windows": ()}, a.ActionResult(False, text="it is covered")
     choose = Oracle(one(tmp_path))
-    first = choose({}, {"last": None})
+    first = choose(nothing, {"last": None})
     assert isinstance(first, a.Type)
-    assert choose({}, {"last": a.ActionResult(False)}) is first
-    assert isinstance(choose({}, {"last": a.ActionResult(True)}), a.Done)
+    assert choose(nothing, {"last": no}) == first
+    assert isinstance(choose(nothing, {"last": a.ActionResult(True)}), a.Done)
     choose = Oracle(one(tmp_path))
-    choose({}, {"last": None})
-    assert [choose({}, {"last": a.ActionResult(False)}) is None for _ in range(5)] == [False] * 3 + [True] * 2
+    choose(nothing, {"last": None})
+    assert [choose(nothing, {"last": no}).kind for _ in range(4)] == ["type", "type", "type", "fail"]
+
+
+def test_an_oracle_takes_the_pointer_away_before_it_tries_again(tmp_path):
+    choose = Oracle(one(tmp_path))
+    seen, no = {"observation.windows": (EVERY[0],)}, a.ActionResult(False)
+    kinds = [choose(seen, {"last": last}).kind for last in (None, no, a.ActionResult(True), no, no)]
+    assert kinds == ["type", "move", "type", "move", "type"]
+
+
+def test_an_oracle_names_the_windows_there_are_if_one_is_missing(tmp_path):
+    at = {"selector": "text=x", "within": "pcmanfm"}
+    choose = Oracle(one(tmp_path, oracle=[{"kind": "click", "at": at}]))
+    assert choose({"observation.windows": EVERY}, {"last": None}) == a.Click(a.Selector("text=x", 4))
+    choose = Oracle(one(tmp_path, oracle=[{"kind": "click", "at": at}]))
+    with pytest.raises(DesktopError, match="no window of class 'pcmanfm'; there are: mousepad"):
+        choose({"observation.windows": EVERY[:1]}, {"last": None})

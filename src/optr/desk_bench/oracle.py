@@ -24,23 +24,34 @@ class Oracle:
         self._plan = list(plan_of(task))
         self._tries = 0
         self._next = 0
+        self._aside = False
 
-    def __call__(self, observation: Mapping[str, Any], info: Mapping[str, Any]) -> a.DesktopAction | None:
-        """The next action; None once it has tried in vain.
+    def __call__(self, observation: Mapping[str, Any], info: Mapping[str, Any]) -> a.DesktopAction:
+        """The next action; `Fail` once it has tried one in vain.
 
         Raises:
             DesktopError: If it is none, or the window that it names is not there.
         """
         last: a.ActionResult | None = info["last"]
-        if last is not None and not last.executed:
+        windows: Sequence[Window] = observation["observation.windows"]
+        if self._aside:
+            self._aside = False
+        elif last is not None and not last.executed:
             self._tries += 1
             if self._tries >= _TRIES:
-                return None
+                return a.Fail(last.text)
+            if (away := _away(windows)) is not None:
+                self._aside = True
+                return away
         elif last is not None:
             self._next, self._tries = self._next + 1, 0
-        if self._next >= len(self._plan):
-            return None
-        return from_json(_in_windows(self._plan[self._next], observation["observation.windows"]))
+        return from_json(_in_windows(self._plan[self._next], windows))
+
+
+def _away(windows: Sequence[Window]) -> a.Move | None:
+    """The pointer to the upper edge of the window: the hint that a button shows may lie over the next one."""
+    focused = next((w for w in windows if w.focused), None)
+    return None if focused is None else a.Move(a.Point(0.5, 0.01, f"window:{focused.id}"))
 
 
 def plan_of(task: SeededTask) -> Iterator[dict[str, Any]]:

@@ -107,14 +107,15 @@ class SetUp:
             DesktopError: If one of them is none, or a program or page does not come up.
         """
         offsets = np.random.default_rng([zlib.crc32(task.task.id.encode()), task.seed, 1])
-        opened = []
-        for number, step in enumerate(task.task.config):
+        opened: dict[int, str] = {}
+        steps = list(enumerate(task.task.config))
+        for number, step in sorted(steps, key=lambda s: s[1].get("type") == "page"):  # programs come up meanwhile
             kind = step.get("type")
             if kind not in _STEPS:
                 raise DesktopError(f"task {task.task.id!r}: no step of type {kind!r}; there are: {', '.join(_STEPS)}")
             given = task.fill(step.get("parameters", {}), work=str(self.work))
-            opened.append(_STEPS[kind](self, state, number, given))
-        self._arrange([app for app in opened if app], offsets)
+            opened[number] = _STEPS[kind](self, state, number, given)
+        self._arrange([opened[number] for number in sorted(opened) if opened[number]], offsets)
 
     def _files(self, _: DeskState, __: int, files: Mapping[str, str]) -> str:
         """Files with their texts; a name with a / at its end is a folder."""
