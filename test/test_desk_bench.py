@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
 
+from optr.cli.desktop_tasks import bench, tasks
 from optr.connectors.desktop import actions as a
 from optr.connectors.desktop.codec import from_json
 from optr.connectors.desktop.seen import Window
@@ -14,6 +19,7 @@ from optr.desk_bench.checkers import CHECKERS, CheckError, DeskState, Dialog, sc
 from optr.desk_bench.oracle import Oracle, _in_windows, plan_of
 from optr.desk_bench.parameters import draw, filled
 from optr.desk_bench.site import Site
+from optr.desk_bench.suite import DeskSuite, run_task
 from optr.desk_bench.task import APPS, DeskTask, load_tasks
 from optr.errors import DesktopError, UnknownNameError
 from optr.sentinel.desk_config import load_desk
@@ -229,7 +235,7 @@ def test_an_oracle_tries_again_what_was_not_carried_out_and_then_gives_up(tmp_pa
     assert isinstance(choose(nothing, {"last": a.ActionResult(True)}), a.Done)
     choose = Oracle(one(tmp_path))
     choose(nothing, {"last": None})
-    assert [choose(nothing, {"last": no}).kind for _ in range(4)] == ["type", "type", "type", "fail"]
+    assert [choose(nothing, {"last": no}).kind for _ in range(8)] == ["type"] * 7 + ["fail"]
 
 
 def test_an_oracle_takes_the_pointer_away_before_it_tries_again(tmp_path):
@@ -246,3 +252,139 @@ def test_an_oracle_names_the_windows_there_are_if_one_is_missing(tmp_path):
     choose = Oracle(one(tmp_path, oracle=[{"kind": "click", "at": at}]))
     with pytest.raises(DesktopError, match="no window of class 'pcmanfm'; there are: mousepad"):
         choose({"observation.windows": EVERY[:1]}, {"last": None})
+
+
+# -- on a real desktop -------------------------------------------------------------------------------------------
+
+NEEDED = ("Xvfb", "openbox", "chromium", "galculator", "mousepad", "pcmanfm", "xterm", "zenity", "tesseract")
+missing = [name for name in NEEDED if not shutil.which(name)]
+needs_programs = pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
+
+
+@pytest.fixture(scope="module")
+def suite():
+    with DeskSuite() as suite:
+        yield suite
+
+
+def the(name):
+    return next(task for task in ALL if task.id == name)
+
+
+def nothing(observation, info):
+    return None
+
+
+ONE_OF_EACH = ["term_mkdir", "edit_append", "calc_sum", "files_rename", "web_login", "dialog_entry", "code_to_page"]
+
+
+@needs_programs
+@pytest.mark.parametrize("name", ONE_OF_EACH)
+def test_the_oracle_does_a_task_and_doing_nothing_does_not(suite, name):
+    idle = run_task(suite, the(name), 3, nothing)
+    assert (idle.score, idle.error) == (0.0, "")
+    run = run_task(suite, the(name), 3, Oracle(the(name).seeded(3)))
+    assert (run.score, run.error) == (1.0, ""), run.said
+    assert run.steps >= 2
+    assert run.reset_s > 0
+
+
+@needs_programs
+def test_an_operator_sees_picture_windows_and_elements_and_is_told_the_task(suite):
+    seen = suite.reset(the("edit_append"), 5)
+    assert seen["observation.images.screen"].shape == (800, 1280, 3)
+    assert seen["observation.images.screen"].dtype == "uint8"
+    assert [w.wm_class[0] for w in seen["observation.windows"]] == ["Mousepad"]
+    text = next(e for e in seen["observation.elements"]() if e.role == "textbox")
+    assert text.value.strip() == suite.episode.task.values["text"]
+    assert suite.info["task"] == the("edit_append").seeded(5).instruction
+    assert (suite.info["step"], suite.info["last"]) == (0, None)
+    result = suite.step(a.Key("f25"))
+    assert (suite.info["step"], suite.info["last"]) == (1, result)
+
+
+@needs_programs
+def test_nothing_of_a_task_is_left_for_the_next_one(suite):
+    suite.reset(the("edit_append"), 0)
+    assert suite.step(a.Launch("calculator")).executed
+    assert suite.step(a.KeyDown("shift")).executed
+    (suite._set_up.work / "more.txt").write_text("x", encoding="utf-8")
+    suite.desk.stop("a person stops it")
+    assert suite.step(a.Key("a")).refused == "STOP_REQUESTED"
+    seen = suite.reset(the("term_mkdir"), 0)
+    assert [w.wm_class[0] for w in seen["observation.windows"]] == ["XTerm"]
+    assert not list(suite._set_up.work.iterdir())
+    assert not suite.desk.guard.held.keys
+    assert suite.step(a.Type("x")).executed
+
+
+@needs_programs
+def test_the_terminal_of_the_tasks_takes_no_more_than_it_needs(suite):
+    suite.reset(the("term_mkdir"), 0)
+    refused = suite.step(a.Type("mkdir a; mkdir b\n"))
+    assert refused.refused == "TERMINAL_FORBIDDEN"
+    for line in ("cd ..\n", "/bin/mkdir b\n", "python3 -V\n", "mkdir c\n"):
+        assert suite.step(a.Type(line)).executed
+    assert suite.desk.bridge.windows.wait(lambda: (suite._set_up.work / "c").is_dir(), 10.0)
+    assert [p.name for p in suite._set_up.work.iterdir()] == ["c"]
+
+
+@needs_programs
+def test_what_fails_beside_the_operator_is_an_error_and_no_score(suite):
+    broken = replace(the("term_mkdir"), evaluator=({"func": "dialog", "expected": None},))
+    run = run_task(suite, broken, 0, nothing)
+    assert run.score is None
+    assert run.error.startswith("CheckError: dialog: IndexError")
+    strange = replace(the("term_mkdir"), config=({"type": "pray"},))
+    run = run_task(suite, strange, 0, nothing)
+    assert run.score is None
+    assert "no step of type 'pray'; there are: files, launch, dialog, page" in run.error
+    with pytest.raises(DesktopError, match="no task has been set up"):
+        suite.step(None)
+
+
+@needs_programs
+def test_after_the_end_nothing_more_is_done(suite):
+    suite.reset(the("calc_sum"), 0)
+    suite.step(a.Fail("too hard"))
+    with pytest.raises(DesktopError, match="the task is over"):
+        suite.step(a.Key("1"))
+    assert suite.evaluate() == 0.0
+
+
+# -- the command -------------------------------------------------------------------------------------------------
+
+
+def test_the_command_lists_every_task():
+    done = CliRunner().invoke(tasks, ["--json"])
+    rows = json.loads(done.stdout)
+    assert [row["id"] for row in rows] == [task.id for task in ALL]
+    assert set(rows[0]) == {"id", "level", "apps", "instruction"}
+    assert f"{len(ALL)} tasks" in CliRunner().invoke(tasks).stdout
+
+
+@needs_programs
+def test_the_command_runs_tasks_and_says_how_they_were_scored():
+    asked = CliRunner().invoke(bench, ["calc_sum", "--operator", "nothing", "--seeds", "2"], standalone_mode=False)
+    assert asked.return_value == 0, asked.output
+    table, last = asked.stdout.splitlines()[:-1], asked.stdout.splitlines()[-1]
+    assert max(map(len, table)) <= 80
+    told = json.loads(last)
+    assert (told["operator"], told["tasks"], told["runs"], told["score"], told["errors"]) == ("nothing", 1, 2, 0.0, 0)
+    assert [row["seed"] for row in told["rows"]] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("operator", "found", "code"),
+    [("oracle", 1.0, 0), ("oracle", 0.0, 1), ("oracle", None, 1), ("nothing", 0.0, 0), ("nothing", 1.0, 1)],
+)
+def test_the_command_ends_well_only_if_every_score_is_as_it_should_be(monkeypatch, operator, found, code):
+    from optr.desk_bench import suite as module
+
+    error = "" if found is not None else "CheckError: broken"
+    monkeypatch.setattr(module, "DeskSuite", nullcontext)
+    monkeypatch.setattr(module, "run_task", lambda *_: module.TaskRun("calc_sum", 0, 1, found, error))
+    asked = CliRunner().invoke(bench, ["calc_sum", "--operator", operator, "--json"], standalone_mode=False)
+    told = json.loads(asked.stdout)
+    assert asked.return_value == code
+    assert (told["score"], told["errors"]) == (found, int(found is None))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 if TYPE_CHECKING:
     from optr.desk_bench.suite import Choose, TaskRun
@@ -100,7 +100,7 @@ def _summary(operator: str, runs: Sequence[TaskRun]) -> dict[str, Any]:
 
 
 def _table(runs: Sequence[TaskRun]) -> Table:
-    table = Table("task", "level", "seed", "score", "steps", "reset", "seconds", "what went wrong")
+    table = Table(Column("task", no_wrap=True), "level", "seed", "score", "steps", "reset", "time", "what is missing")
     table.title = f"{sum(run.score == 1.0 for run in runs)} of {len(runs)} runs done"
     for run in runs:
         mark = "error" if run.score is None else f"{run.score:.1f}"

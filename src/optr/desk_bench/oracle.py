@@ -11,10 +11,10 @@ from optr.connectors.desktop.seen import Window
 from optr.desk_bench.task import SeededTask
 from optr.errors import DesktopError
 
-_COMES_S = 15.0
-"""How long what is acted on may take to be there on a busy machine [s]."""
+_COMES_S = 1.5
+"""How long what is acted on is waited for, before the pointer is taken away from where it may show a hint [s]."""
 
-_TRIES = 4
+_TRIES = 8
 
 
 class Oracle:

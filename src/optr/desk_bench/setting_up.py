@@ -16,6 +16,7 @@ import numpy as np
 from optr.connectors.desktop import actions as a
 from optr.connectors.desktop.desk import Desk
 from optr.connectors.desktop.devtools import DevTools
+from optr.connectors.desktop.screen import overlap
 from optr.connectors.desktop.seen import Window
 from optr.connectors.desktop.x11 import X11
 from optr.desk_bench.checkers import DeskState, Dialog
@@ -25,7 +26,10 @@ from optr.errors import DesktopError
 from optr.sentinel.desk_rules import ProgramsRule
 
 _PATIENCE_S = 20.0
-_STILL_S, _STILL_AT_MOST_S = 0.06, 0.4
+_STILL_S, _STILL_AT_MOST_S = 0.05, 0.3
+_LOOK_S = 0.02
+"""How often it is looked for what no event tells [s]."""
+
 _FOLDER = "work"
 _TOOLS = ("cat", "cp", "grep", "head", "ls", "mkdir", "mv", "sort", "tail", "touch", "wc")
 _SHELL = """PATH="$HOME/.tools"
@@ -77,8 +81,16 @@ class SetUp:
         self.work = self._home / _FOLDER
         self._make_shell()
         self._x = X11(desk.session.display)
-        self._start_browser()
+        try:
+            self._start_browser()
+        except BaseException:
+            self.close()
+            raise
         self._kept = desk.session.running()
+
+    def close(self) -> None:
+        """Leave the display."""
+        self._x.close()
 
     def clear(self) -> None:
         """End what there is: programs, windows, files, what is held, and a stop of the guard."""
@@ -106,7 +118,7 @@ class SetUp:
         Raises:
             DesktopError: If one of them is none, or a program or page does not come up.
         """
-        offsets = np.random.default_rng([zlib.crc32(task.task.id.encode()), task.seed, 1])
+        self._offsets = np.random.default_rng([zlib.crc32(task.task.id.encode()), task.seed, 1])
         opened: dict[int, str] = {}
         steps = list(enumerate(task.task.config))
         for number, step in sorted(steps, key=lambda s: s[1].get("type") == "page"):  # programs come up meanwhile
@@ -115,7 +127,8 @@ class SetUp:
                 raise DesktopError(f"task {task.task.id!r}: no step of type {kind!r}; there are: {', '.join(_STEPS)}")
             given = task.fill(step.get("parameters", {}), work=str(self.work))
             opened[number] = _STEPS[kind](self, state, number, given)
-        self._arrange([opened[number] for number in sorted(opened) if opened[number]], offsets)
+        self._site.wait_ready()
+        self._arrange([opened[number] for number in sorted(opened) if opened[number]])
 
     def _files(self, _: DeskState, __: int, files: Mapping[str, str]) -> str:
         """Files with their texts; a name with a / at its end is a folder."""
@@ -146,28 +159,40 @@ class SetUp:
     def _page(self, _: DeskState, __: int, given: Mapping[str, Any]) -> str:
         """A page, in a window of its own or in a tab beside those before."""
         page, tab = given["page"], bool(given.get("tab"))
-        name = given.get("name", page)
-        self._browser().open(self._site.add(page, given.get("data", {}), name), window=not tab)
-        self._site.wait_ready(name)
+        url = self._site.add(page, given.get("data", {}), given.get("name", page))
+        self._browser().open(url, not tab, None if tab else self._place("browser"))
         return "" if tab else "browser"
 
-    def _arrange(self, apps: Sequence[str], rng: np.random.Generator) -> None:
+    def _arrange(self, apps: Sequence[str]) -> None:
         """Wait for the windows of programs, put them where they belong, and let them be drawn."""
         wanted = {app: apps.count(app) for app in apps}
         there = lambda: all(len(self._windows(app)) >= count for app, count in wanted.items())  # noqa: E731
         self._wait(there, f"not all of {', '.join(apps)} show their windows")
-        for app in _PLACES:
+        for app in sorted({*apps} - {"browser"}):  # which was opened where it belongs
             for window in self._windows(app):
-                self._place(window, app, rng.integers(0, _OFFSET, 2))
+                self._move(window, self._place(app))
         if apps:
             self._desk.bridge.windows.focus(self._windows(apps[-1])[-1].id)
+        self._wait(self._all_drawn, "not every window is drawn")
         self._desk.execute(a.Wait("still", timeout_s=_STILL_AT_MOST_S, still_s=_STILL_S))
 
-    def _place(self, window: Window, app: str, offset: Any) -> None:
+    def _all_drawn(self) -> bool:
+        """Whether every window shows more than one colour."""
+        screen = self._desk.bridge.screen
+        parts = (overlap(w.rect, screen.rect) for w in self._windows() if w.visible)
+        pictures = (screen.grab(part).pixels for part in parts if part is not None)
+        return all((pixels != pixels[0, 0]).any() for pixels in pictures)
+
+    def _place(self, app: str) -> a.Rect:
+        """Where a window belongs in this task."""
         x, y, width, height = _PLACES[app]
-        size = {"width": width, "height": height} if width else {}
+        across, down = (int(n) for n in self._offsets.integers(0, _OFFSET, 2))
+        return a.Rect(x + across, y + down, width, height)
+
+    def _move(self, window: Window, place: a.Rect) -> None:
+        size = {"width": place.width, "height": place.height} if place.width else {}
         with self._x.lock:
-            self._x.window(window.id).configure(x=x + int(offset[0]), y=y + int(offset[1]), **size)
+            self._x.window(window.id).configure(x=place.x, y=place.y, **size)
             self._x.display.sync()
 
     def _windows(self, app: str = "") -> list[Window]:
@@ -176,7 +201,11 @@ class SetUp:
         return [w for w in shown if not app or _CLASSES[app] in [c.lower().split(" ")[0] for c in w.wm_class]]
 
     def _wait(self, so: Callable[[], bool], otherwise: str) -> None:
-        if not self._desk.bridge.windows.wait(so, _PATIENCE_S):
+        end = time.monotonic() + _PATIENCE_S
+        while not so():
+            if time.monotonic() < end:
+                self._desk.bridge.windows.wait(so, _LOOK_S)
+                continue
             titles = ", ".join(repr(w.title) for w in self._windows()) or "none"
             raise DesktopError(f"{otherwise} within {_PATIENCE_S:g} s; there are: {titles}")
 

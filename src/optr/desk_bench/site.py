@@ -75,15 +75,16 @@ class Site:
             self._data[name or page] = page, dict(data)
         return f"http://127.0.0.1:{self._server.server_address[1]}/{self._episode}/{name or page}"
 
-    def wait_ready(self, page: str) -> None:
-        """Wait until a page has been loaded.
+    def wait_ready(self) -> None:
+        """Wait until every page of now has been loaded.
 
         Raises:
             DesktopError: If that takes too long.
         """
         with self._changed:
-            if not self._changed.wait_for(lambda: page in self._ready, _PATIENCE_S):
-                raise DesktopError(f"the browser did not load the page {page!r} within {_PATIENCE_S:g} s")
+            if not self._changed.wait_for(lambda: self._ready >= set(self._data), _PATIENCE_S):
+                missing = ", ".join(sorted(set(self._data) - self._ready))
+                raise DesktopError(f"the browser did not load within {_PATIENCE_S:g} s: {missing}")
 
     def records(self, page: str) -> list[Any]:
         """What a page has told, in order.

@@ -115,7 +115,8 @@ class DeskSuite:
         try:
             self._set_up = SetUp(self.desk, self.site)
         except BaseException:
-            self.close()
+            self.desk.close()
+            self.site.close()
             raise
 
     @property
@@ -211,6 +212,7 @@ class DeskSuite:
 
     def close(self) -> None:
         """End the desktop and the pages."""
+        self._set_up.close()
         self.desk.close()
         self.site.close()
 

@@ -111,10 +111,19 @@ class DevTools:
                 raise DesktopError(f"the page cannot evaluate {expression!r}: {answer['exceptionDetails']['text']}")
             return answer["result"].get("value")
 
-    def open(self, url: str, window: bool = True) -> None:
-        """Open a page in a window of its own, or in a tab of the window that was used last."""
+    def open(self, url: str, window: bool = True, place: Rect | None = None) -> None:
+        """Open a page.
+
+        Args:
+            url: Its address.
+            window: Whether it gets a window of its own, else a tab of the one that was used last.
+            place: Of that window, with the shadow around it [px]; None: where Chromium likes.
+        """
+        where: dict[str, Any] = {}
+        if place is not None:
+            where = {"left": place.x, "top": place.y, "width": place.width, "height": place.height}
         with self._lock:
-            self._do("Target.createTarget", url=url, newWindow=window)
+            self._do("Target.createTarget", url=url, newWindow=window, **where)
 
     def close_pages(self) -> None:
         """Close every page, and with them their windows."""
