@@ -308,12 +308,12 @@ def test_nothing_of_a_task_is_left_for_the_next_one(suite):
     suite.reset(the("edit_append"), 0)
     assert suite.step(a.Launch("calculator")).executed
     assert suite.step(a.KeyDown("shift")).executed
-    (suite._set_up.work / "more.txt").write_text("x", encoding="utf-8")
+    (suite.episode.state.work / "more.txt").write_text("x", encoding="utf-8")
     suite.desk.stop("a person stops it")
     assert suite.step(a.Key("a")).refused == "STOP_REQUESTED"
     seen = suite.reset(the("term_mkdir"), 0)
     assert [w.wm_class[0] for w in seen["observation.windows"]] == ["XTerm"]
-    assert not list(suite._set_up.work.iterdir())
+    assert not list(suite.episode.state.work.iterdir())
     assert not suite.desk.guard.held.keys
     assert suite.step(a.Type("x")).executed
 
@@ -325,8 +325,8 @@ def test_the_terminal_of_the_tasks_takes_no_more_than_it_needs(suite):
     assert refused.refused == "TERMINAL_FORBIDDEN"
     for line in ("cd ..\n", "/bin/mkdir b\n", "python3 -V\n", "mkdir c\n"):
         assert suite.step(a.Type(line)).executed
-    assert suite.desk.bridge.windows.wait(lambda: (suite._set_up.work / "c").is_dir(), 10.0)
-    assert [p.name for p in suite._set_up.work.iterdir()] == ["c"]
+    assert suite.desk.bridge.windows.wait(lambda: (suite.episode.state.work / "c").is_dir(), 10.0)
+    assert [p.name for p in suite.episode.state.work.iterdir()] == ["c"]
 
 
 @needs_programs
