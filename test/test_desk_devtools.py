@@ -259,6 +259,23 @@ def test_tells_two_windows_of_one_chromium_apart(desk):
     desk.end(first.pid)
 
 
+def test_opens_a_window_where_it_is_told_a_tab_in_it_and_closes_them_all(desk):
+    browser, first = open_page(desk, "marks.html")
+    with browser:
+        own = lambda: [w for w in desk.windows() if w.pid == first.pid and w.visible]  # noqa: E731
+        browser.open(f"file://{desk.folder}/form.html", place=Rect(100, 60, 700, 500))
+        second = until(lambda: next((w for w in own() if w.id != first.id), None))
+        assert abs(second.rect.x - 100) <= 12
+        assert abs(second.rect.y - 60) <= 12
+        assert abs(second.rect.width - 700) <= 24
+        browser.open(f"file://{desk.folder}/marks.html", window=False)
+        until(lambda: len(browser._pages()) == 3)
+        assert len(own()) == 2
+        browser.close_pages()
+        until(lambda: not own(), what="windows that close")
+    desk.end(first.pid)
+
+
 def test_a_page_with_an_open_dialog_is_named(desk):
     (desk.folder / "alert.html").write_text(PAGE, encoding="utf-8")
     browser, window = open_page(desk, "alert.html")

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from Xlib import X
@@ -99,6 +100,33 @@ def test_programs_are_started_by_their_name_with_what_is_allowed():
             session.start("rm")
         with pytest.raises(DesktopError, match="no program 'no-such-program' is installed"):
             session.launch(["no-such-program"])
+
+
+def test_a_program_is_ended_with_what_it_started_and_no_other():
+    with DesktopSession(640, 480) as session:
+        before = session.running()
+        kept = session.launch(["sleep", "60"])
+        gone = session.launch(["sh", "-c", "sleep 60 & echo $!; wait"])
+        assert set(session.running()) == {*before, kept, gone}
+        while not (child := session.said(gone).strip()):
+            assert gone.poll() is None
+        session.end(gone)
+        assert set(session.running()) == {*before, kept}
+        session.end(gone)  # it is over already
+        assert kept.poll() is None
+        for _ in range(1000):
+            if not _runs(child):
+                break
+            time.sleep(0.01)
+        assert not _runs(child)
+
+
+def _runs(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_another_may_use_it_and_ends_only_what_is_its_own():

@@ -11,7 +11,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "optr"
 CORES = ["spec", "operators", "connectors", "sentinel", "episodes", "teleop", "fake_arm", "experiments", "workers"]
-CORES += ["policies", "training", "evaluation"]
+CORES += ["policies", "training", "evaluation", "desk_bench"]
 ROS = {
     "rclpy",
     "optr_interfaces",
@@ -87,6 +87,7 @@ def test_imports_run_one_way():
         "teleop": 1,
         "workers": 1,
         "experiments": 1.5,
+        "desk_bench": 1.5,
         "evaluation": 1.6,
         "training": 1.7,
         "ros": 2,
@@ -136,6 +137,7 @@ def test_there_are_no_import_cycles():
         ("import optr.connectors.desktop.actions", ["Xlib", "pyautogui", "mss", "cv2", "rclpy"]),
         ("import optr.connectors.desktop.bridge", ["Xlib", "pyautogui", "mss", "cv2", "rclpy", "mujoco"]),
         ("import optr.connectors.desktop.demo", ["Xlib", "pyautogui", "mss", "jeepney", "websockets", "rclpy"]),
+        ("import optr.desk_bench.suite", ["Xlib", "pyautogui", "mss", "jeepney", "websockets", "rclpy"]),
         ("import optr.connectors.desktop.finder", ["jeepney", "websockets", "PIL", "Xlib", "mss", "pyautogui"]),
         ("import optr.nodes.sentinel", ["mujoco", "torch", "mink", "mcap"]),
         ("import optr.nodes.operator", ["mujoco", "torch", "mink", "mcap"]),

@@ -10,7 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,10 +111,28 @@ class DevTools:
                 raise DesktopError(f"the page cannot evaluate {expression!r}: {answer['exceptionDetails']['text']}")
             return answer["result"].get("value")
 
-    def open(self, url: str) -> None:
-        """Open a page in a window of its own."""
+    def open(self, url: str, window: bool = True, place: Rect | None = None) -> None:
+        """Open a page.
+
+        Args:
+            url: Its address.
+            window: Whether it gets a window of its own, else a tab of the one that was used last.
+            place: Of that window, with the shadow around it [px]; None: where Chromium likes.
+        """
+        where: dict[str, Any] = {}
+        if place is not None:
+            where = {"left": place.x, "top": place.y, "width": place.width, "height": place.height}
         with self._lock:
-            self._do("Target.createTarget", url=url, newWindow=True)
+            self._do("Target.createTarget", url=url, newWindow=window, **where)
+
+    def close_pages(self) -> None:
+        """Close every page, and with them their windows."""
+        with self._lock:
+            for target in [t["targetId"] for t in self._do("Target.getTargets")["targetInfos"] if t["type"] == "page"]:
+                with suppress(DesktopError):  # it has gone meanwhile
+                    self._do("Target.closeTarget", targetId=target)
+                self._sessions.pop(target, None)
+                self._worlds.pop(target, None)
 
     def close(self) -> None:
         """End the connection; Chromium stays."""

@@ -153,6 +153,17 @@ class DesktopSession:
             raise UnknownNameError("program of this desktop", program, self.programs)
         return self.launch(self.programs[program].command(arguments))
 
+    def running(self) -> tuple[Started, ...]:
+        """Processes that were started here and have not ended."""
+        return tuple(p for p in self._processes if p.poll() is None)
+
+    def end(self, process: Started) -> None:
+        """End a program that was started here, and what it started in its group."""
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        self._processes = [p for p in self._processes if p is not process]
+
     def said(self, process: Started) -> str:
         """What a program has said so far."""
         return self._log(process).read_text(encoding="utf-8", errors="replace")
