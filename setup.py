@@ -91,6 +91,11 @@ setup(
             "vlm = optr.operators.llm:Vlm",
             "worker = optr.operators.worker:Worker",
         ],
+        "optr.desk_operators": [
+            "human = optr.operators.desk.human:Human",
+            "random = optr.operators.desk.random:Random",
+            "script = optr.operators.desk.script:Script",
+        ],
         "optr.workers": [
             "operator = optr.workers.template:COMMAND",
         ],
