@@ -1,8 +1,8 @@
-"""What every operator of desktops must do, as tests. Write a class that makes yours, and inherit every check:
+"""The contract of an operator of desktops as tests: inherit, give your operator, and every check runs under pytest.
 
 class TestMine(DeskOperatorContract):
-def make(self):
-return Mine()
+    def make(self):
+        return Mine()
 """
 
 from __future__ import annotations
