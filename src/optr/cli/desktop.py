@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from optr.cli import desktop_act
+from optr.cli import desktop_act, desktop_serve
 from optr.cli.desktop_common import desk_option, display_option, json_option, table
 
 if TYPE_CHECKING:
@@ -122,3 +122,4 @@ def _runs_table(runs: Sequence[DeskRun]) -> Table:
 
 
 desktop.add_command(desktop_act.act)
+desktop.add_command(desktop_serve.serve)
