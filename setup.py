@@ -93,6 +93,8 @@ setup(
         ],
         "optr.desk_operators": [
             "human = optr.operators.desk.human:Human",
+            "llm = optr.operators.desk.llm:Llm",
+            "numeric = optr.operators.desk.numeric:Numeric",
             "random = optr.operators.desk.random:Random",
             "script = optr.operators.desk.script:Script",
         ],

@@ -86,7 +86,7 @@ def script(*actions):
 
 
 def test_every_built_in_is_found_by_name():
-    assert set(desk_operator_names()) >= {"human", "random", "script"}
+    assert set(desk_operator_names()) >= {"human", "llm", "numeric", "random", "script"}
     with pytest.raises(UnknownNameError, match=r"no desk operator named 'scrpt'; there are: .*script"):
         make_desk_operator("scrpt")
     with pytest.raises(OperatorError, match="'human' cannot be made: TypeError"):

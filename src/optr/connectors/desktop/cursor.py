@@ -19,11 +19,11 @@ def with_cursor(pixels: npt.NDArray[np.uint8], x11: X11) -> npt.NDArray[np.uint8
 
     with x11.lock:
         if not x11.display.has_extension("XFIXES"):
-            return pixels
+            return np.array(pixels)
         xfixes.query_version(x11.display)
         seen = xfixes.get_cursor_image(x11.display, x11.root)
     argb = np.array(seen.cursor_image, dtype=np.uint32).reshape(seen.height, seen.width)
-    out = pixels.copy()
+    out: npt.NDArray[np.uint8] = np.array(pixels)
     left, top = seen.x - seen.xhot, seen.y - seen.yhot
     x0, y0 = max(left, 0), max(top, 0)
     x1, y1 = min(left + seen.width, out.shape[1]), min(top + seen.height, out.shape[0])

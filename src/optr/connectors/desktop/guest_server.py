@@ -1,7 +1,7 @@
 """The endpoint that OSWorld's agents and tools speak to inside of a virtual machine, in front of a guarded desk.
 
-Source: `desktop_env/server/main.py` and `desktop_env/controllers/python.py` of github.com/xlang-ai/OSWorld (routes, form
-of requests and answers). There, commands are run as they come; here none is. PyAutoGUI code that arrives as
+Source: `desktop_env/server/main.py` and `desktop_env/controllers/python.py` of github.com/xlang-ai/OSWorld (routes,
+form of requests and answers). There, commands are run as they come; here none is. PyAutoGUI code that arrives as
 `python -c "..."` is read, and each call in it passes the guard; programs are launched if the desk's settings name them;
 whatever else could be asked for is refused, and says so.
 """

@@ -103,9 +103,9 @@ def _dotted(node: ast.expr) -> str:
     """A name, with its module if it has one; empty: it is none."""
     if isinstance(node, ast.Name):
         return node.id
-    return (
-        f"{node.value.id}.{node.attr}" if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) else ""
-    )
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        return f"{node.value.id}.{node.attr}"
+    return ""
 
 
 def _name(node: ast.expr) -> str:

@@ -4,8 +4,8 @@ Understood are literal calls of PyAutoGUI's functions for mouse and keyboard and
 and FAIL. Everything else (loops, variables, other modules, pictures to be looked for) is refused by its line.
 
 Source: pyautogui.readthedocs.io, pages on mouse, keyboard and the cheat sheet (names, order of arguments, signs of
-scrolling); OSWorld (see `osworld.py`) for the three words. `duration`, `interval`, `tween` and `PAUSE` are pacing, and left out;
-`FAILSAFE` is heard and not obeyed.
+scrolling); OSWorld (see `osworld.py`) for the three words. `duration`, `interval`, `tween` and `PAUSE` are pacing, and
+left out; `FAILSAFE` is heard and not obeyed.
 """
 
 from __future__ import annotations
