@@ -100,6 +100,13 @@ setup(
             "vlm = optr.operators.llm:Vlm",
             "worker = optr.operators.worker:Worker",
         ],
+        "optr.desk_operators": [
+            "human = optr.operators.desk.human:Human",
+            "llm = optr.operators.desk.llm:Llm",
+            "numeric = optr.operators.desk.numeric:Numeric",
+            "random = optr.operators.desk.random:Random",
+            "script = optr.operators.desk.script:Script",
+        ],
         "optr.workers": [
             "operator = optr.workers.template:COMMAND",
         ],

@@ -11,7 +11,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "optr"
 CORES = ["spec", "operators", "connectors", "sentinel", "episodes", "teleop", "fake_arm", "experiments", "workers"]
-CORES += ["policies", "training", "evaluation", "desk_bench"]
+CORES += ["policies", "training", "evaluation", "desk_bench", "facade"]
 ROS = {
     "rclpy",
     "optr_interfaces",
@@ -90,6 +90,7 @@ def test_imports_run_one_way():
         "desk_bench": 1.5,
         "evaluation": 1.6,
         "training": 1.7,
+        "facade": 1.7,
         "ros": 2,
         "nodes": 3,
         "cli": 3,

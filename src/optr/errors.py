@@ -108,3 +108,17 @@ class StackError(OptrError):
 
 class DesktopError(OptrError):
     """A desktop cannot be seen or acted on: the message says what came, what was expected, and what there is."""
+
+
+class NotDoneError(OptrError):
+    """An action was refused, or could not be carried out whole.
+
+    Attributes:
+        code: Of the rule that refused it, or of what went wrong; empty: there is no code for it.
+        result: What came of it, if anything did.
+    """
+
+    def __init__(self, text: str, code: str = "", result: object = None) -> None:
+        self.code = code
+        self.result = result
+        super().__init__(f"{code}: {text}" if code else text)

@@ -14,6 +14,7 @@ from optr.errors import PluginError, UnknownNameError
 
 GROUPS = {
     "operator": "optr.operators",
+    "desk operator": "optr.desk_operators",
     "worker": "optr.workers",
     "environment": "optr.environments",
     "task": "optr.tasks",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,15 +12,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from optr.cli import desktop_tasks
+from optr.cli import desktop_act, desktop_serve, desktop_tasks
+from optr.cli.desktop_common import desk_option, display_option, json_option, table
 
 if TYPE_CHECKING:
     from optr.connectors.desktop.demo import DeskRun
-    from optr.connectors.desktop.desk import Desk
-
-_display = click.option("--display", help="X display, such as :1; default: that of the environment.")
-_desk = click.option("--desk", "settings", default="", help="What its guard allows: a file, or a name in config/desks.")
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 
 
 @click.group()
@@ -30,15 +25,16 @@ def desktop() -> None:
 
 
 @desktop.command()
-@_display
+@display_option
 @click.option("--window", help="Elements of this window only: its id, or a part of its title or class.")
 @click.option("--elements/--no-elements", default=True, show_default=True, help="Tell elements, not only windows.")
-@_json
+@json_option
 def look(display: str | None, window: str | None, elements: bool, as_json: bool) -> int:
     """Tell which windows there are, and by accessibility which elements they have."""
     from optr.connectors.desktop.desk import element_row, window_row
+    from optr.connectors.desktop.opening import open_desk
 
-    with _opened(display, "") as desk:
+    with open_desk(display) as desk:
         only = desk.bridge.windows.find(window) if window else None
         seen = desk.tree.read(only) if elements and desk.tree is not None else None
         windows = [window_row(w) for w in desk.bridge.windows.all() if only is None or w.id == only.id]
@@ -48,9 +44,9 @@ def look(display: str | None, window: str | None, elements: bool, as_json: bool)
         click.echo(json.dumps({"windows": windows, "elements": rows, "truncated": missing}))
         return 0
     console = Console(emoji=False)
-    console.print(_table("windows", windows))
+    console.print(table("windows", windows))
     if rows:
-        console.print(_table("elements", rows))
+        console.print(table("elements", rows))
     if seen is not None and seen.truncated:
         console.print(f"not all was read: {seen.truncated}", highlight=False)
     if elements and seen is None:
@@ -60,20 +56,21 @@ def look(display: str | None, window: str | None, elements: bool, as_json: bool)
 
 @desktop.command()
 @click.argument("actions", nargs=-1, required=True)
-@_display
-@_desk
-@_json
+@display_option
+@desk_option
+@json_option
 def do(actions: tuple[str, ...], display: str | None, settings: str, as_json: bool) -> int:
     """Carry ACTIONS out, each as JSON, and say what came of each; ends at the first one that is not carried out.
 
     For example: optr desktop do '{"kind": "click", "at": {"selector": "text=OK"}}'
     """
     from optr.connectors.desktop.codec import from_text, result_to_json
+    from optr.connectors.desktop.opening import open_desk
 
     read = [from_text(text) for text in actions]  # nothing is done if one of them cannot be read
     rows: list[dict[str, Any]] = []
     good = True
-    with _opened(display, settings) as desk:
+    with open_desk(display, settings) as desk:
         for action in read:
             result = desk.execute(action)
             good = result.executed
@@ -84,7 +81,7 @@ def do(actions: tuple[str, ...], display: str | None, settings: str, as_json: bo
                 break
     if not as_json:
         columns = ("kind", "executed", "effect", "refused", "text", "answer", "seconds")
-        Console(emoji=False).print(_table("", [{c: row.get(c, "") for c in columns} for row in rows]))
+        Console(emoji=False).print(table("", [{c: row.get(c, "") for c in columns} for row in rows]))
     return 0 if good else 1
 
 
@@ -108,42 +105,8 @@ def demo(size: tuple[int, int], as_json: bool) -> int:
     return 0 if whole["successes"] == whole["tasks"] else 1
 
 
-@contextmanager
-def _opened(display: str | None, settings: str) -> Iterator[Desk]:
-    """A desktop that is there, under a guard."""
-    from optr.connectors.desktop.desk import Desk
-    from optr.connectors.desktop.session import DesktopSession
-    from optr.sentinel.desk_config import load_desk
-    from optr.sentinel.desk_guard import DeskGuard
-
-    guard = DeskGuard(load_desk(settings))
-    session = DesktopSession.attach(display)
-    try:
-        desk = Desk(session, guard)
-    except BaseException:
-        session.close()
-        raise
-    with desk:
-        yield desk
-
-
 def _told(update: Callable[[str], object]) -> Callable[[str], object]:
     return lambda task: update(f"{task} ...")
-
-
-def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table(*(rows[0] if rows else ("nothing",)), title=title or None)
-    for row in rows:
-        table.add_row(*(escape(_said(value)) for value in row.values()))
-    return table
-
-
-def _said(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else ""
-    if isinstance(value, list):
-        return " ".join(map(str, value))
-    return "" if value is None else str(value)
 
 
 def _runs_table(runs: Sequence[DeskRun]) -> Table:
@@ -160,3 +123,5 @@ def _runs_table(runs: Sequence[DeskRun]) -> Table:
 
 desktop.add_command(desktop_tasks.tasks)
 desktop.add_command(desktop_tasks.bench)
+desktop.add_command(desktop_act.act)
+desktop.add_command(desktop_serve.serve)

@@ -56,12 +56,14 @@ class Call:
         return {k: v for k, v in found.items() if k not in ignored}
 
 
-def literal_calls(text: str, modules: Collection[str] = ()) -> list[Call]:
+def literal_calls(text: str, modules: Collection[str] = (), idle: Collection[str] = ()) -> list[Call]:
     """Every call in a text that is nothing but calls, one after the other.
 
     Args:
         text: Python.
         modules: What may be imported, to no effect.
+        idle: Names with their modules, as `pyautogui.PAUSE`, that may be set to a literal, to no effect, or stand for
+            an argument, which is the name then.
 
     Raises:
         DesktopError: If it is no Python, or holds anything but literal calls; the message names the line.
@@ -76,11 +78,14 @@ def literal_calls(text: str, modules: Collection[str] = ()) -> list[Call]:
         raise DesktopError(f"line {err.lineno}: is no Python: {err.msg}") from err
     except (ValueError, RecursionError, MemoryError) as err:
         raise DesktopError(f"is no Python: {str(err) or 'too deeply nested'}") from err
-    return [call for node in tree.body if (call := _call(node, modules)) is not None]
+    return [call for node in tree.body if (call := _call(node, modules, idle)) is not None]
 
 
-def _call(node: ast.stmt, modules: Collection[str]) -> Call | None:
+def _call(node: ast.stmt, modules: Collection[str], idle: Collection[str]) -> Call | None:
     if isinstance(node, ast.Import) and all(a.name in modules and not a.asname for a in node.names):
+        return None
+    if isinstance(node, ast.Assign) and all(_dotted(t) in idle for t in node.targets):
+        _literal(node.value, idle)
         return None
     if not isinstance(node, ast.Expr) or not isinstance(node.value, ast.Call):
         what = type(node.value if isinstance(node, ast.Expr) else node).__name__
@@ -90,19 +95,28 @@ def _call(node: ast.stmt, modules: Collection[str]) -> Call | None:
     for keyword in call.keywords:
         if keyword.arg is None or keyword.arg in keywords:
             raise DesktopError(f"line {node.lineno}: expected named arguments, each once")
-        keywords[keyword.arg] = _literal(keyword.value)
-    return Call(_name(call.func), tuple(_literal(arg) for arg in call.args), keywords, node.lineno)
+        keywords[keyword.arg] = _literal(keyword.value, idle)
+    return Call(_name(call.func), tuple(_literal(arg, idle) for arg in call.args), keywords, node.lineno)
 
 
-def _name(node: ast.expr) -> str:
+def _dotted(node: ast.expr) -> str:
+    """A name, with its module if it has one; empty: it is none."""
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
         return f"{node.value.id}.{node.attr}"
+    return ""
+
+
+def _name(node: ast.expr) -> str:
+    if found := _dotted(node):
+        return found
     raise DesktopError(f"line {node.lineno}: expected a function by its name, got {type(node).__name__}")
 
 
-def _literal(node: ast.expr) -> Any:
+def _literal(node: ast.expr, idle: Collection[str]) -> Any:
+    if (name := _dotted(node)) in idle:
+        return name
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as err:

@@ -4,7 +4,8 @@ Understood are literal calls of PyAutoGUI's functions for mouse and keyboard and
 and FAIL. Everything else (loops, variables, other modules, pictures to be looked for) is refused by its line.
 
 Source: pyautogui.readthedocs.io, pages on mouse, keyboard and the cheat sheet (names, order of arguments, signs of
-scrolling); OSWorld (see `osworld.py`) for the three words. `duration`, `interval` and `tween` are pacing, and left out.
+scrolling); OSWorld (see `osworld.py`) for the three words. `duration`, `interval`, `tween` and `PAUSE` are pacing, and
+left out; `FAILSAFE` is heard and not obeyed.
 """
 
 from __future__ import annotations
@@ -26,6 +27,13 @@ _ONE_CLICK = ("x", "y", "interval", "duration", "tween")
 _DOUBLE_CLICK = ("x", "y", "interval", "button", "duration", "tween")
 _FENCE = "```"
 
+_SHAPES = ("Quad", "Cubic", "Quart", "Quint", "Sine", "Expo", "Circ", "Elastic", "Back", "Bounce")
+_IDLE = frozenset(
+    f"pyautogui.{name}"
+    for name in ("FAILSAFE", "PAUSE", "linear", *(f"ease{way}{s}" for way in ("In", "Out", "InOut") for s in _SHAPES))
+)
+"""Pacing, and the fail-safe, which stays on whatever a text says."""
+
 
 def from_pyautogui(text: str, size: say.Size) -> say.Actions:
     """Our actions for a piece of code, or one of OSWorld's words.
@@ -41,7 +49,7 @@ def from_pyautogui(text: str, size: say.Size) -> say.Actions:
     if code in ("WAIT", "DONE", "FAIL"):
         return osworld.from_computer_13(code, size)
     out: list[a.DesktopAction] = []
-    for call in literal_calls(code, ("pyautogui", "time")):
+    for call in literal_calls(code, ("pyautogui", "time"), _IDLE):
         make = _FROM.get(call.name.removeprefix("pyautogui."))
         if call.name == "time.sleep":
             make = _sleep
