@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from optr.cli import desktop_miniwob
+
 if TYPE_CHECKING:
     from optr.connectors.desktop.demo import DeskRun
     from optr.connectors.desktop.desk import Desk
@@ -154,3 +156,6 @@ def _runs_table(runs: Sequence[DeskRun]) -> Table:
         texts = (escape(t) for t in (effects, run.answer, run.text))
         table.add_row(run.task, mark, str(run.steps), f"{run.seconds:.2f}", *texts)
     return table
+
+
+desktop.add_command(desktop_miniwob.miniwob)

@@ -174,9 +174,13 @@ class Desk:
         )
 
     def _pointed_at(self, action: Any, view: DeskView) -> dict[a.Target, Element]:
-        """What is at the places that an action names by numbers: a button that deletes is one there, too."""
+        """What is at the places that an action names by numbers: a button that deletes is one there, too.
+
+        Nothing is looked up where no name makes a difference: a long drag reads the tree for each of its places.
+        """
         found: dict[a.Target, Element] = {}
-        for target in _targets(action) if isinstance(action, _POINTED) else ():
+        names = self.guard.config.classes.elements
+        for target in _targets(action) if names and isinstance(action, _POINTED) else ():
             if isinstance(target, a.Point):
                 with suppress(DesktopError):  # the guard says where it is not
                     pixel = view.pixel(target)
