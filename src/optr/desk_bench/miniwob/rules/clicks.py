@@ -14,6 +14,7 @@ from optr.desk_bench.miniwob.rules.doing import (
     Plan,
     Rule,
     alike,
+    all_calm,
     calm,
     click,
     labelled,
@@ -206,7 +207,7 @@ def _opened(page: Observation, name: str, heads: Callable[[Observation], list[It
         if (link := _linked(page, name)) is not None:
             break
         page = yield click(page, heads(page)[place])
-        page, _ = yield from calm(page, lambda p: heads(p)[-1])
+        page = yield from all_calm(page)
     page, link = yield from reveal(page, lambda p: _linked(p, name))
     page, link = yield from calm(page, lambda p: _linked(p, name))
     yield click(page, link)

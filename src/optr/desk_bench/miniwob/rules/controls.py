@@ -150,7 +150,7 @@ def _move_cell(page: Observation, said: re.Match[str]) -> Plan:
     words = said[2].rstrip(".")
     by_one = re.match(r"(up|down|left|right) by one", words)
     there = here + _STEPS[by_one[1]] if by_one else _CELLS[words.removeprefix("to the ")]
-    yield drag(page, entries[here], _over(entries[here], entries[there]), seconds=0.35)
+    yield drag(page, entries[here], _over(entries[here], entries[there]), entries[there], seconds=0.6)
 
 
 def _over(start: Item, end: Item) -> Spot:

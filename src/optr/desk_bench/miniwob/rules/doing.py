@@ -244,6 +244,22 @@ def calm(
     raise LostError("it does not come to rest")
 
 
+def all_calm(page: Observation, looks: int = 3) -> Part:
+    """Wait until nothing on the page has moved for some looks.
+
+    Raises:
+        LostError: If it does not come to rest.
+    """
+    still, before = 1, page
+    for _ in range(60):
+        if still == looks:
+            return page
+        page = yield None
+        still = still + 1 if [i.box for i in page.items] == [i.box for i in before.items] else 1
+        before = page
+    raise LostError("the page does not come to rest")
+
+
 def submit_calmly(page: Observation) -> Plan:
     """Click the button that ends a form as soon as it lies still and nothing lies over it.
 
@@ -266,7 +282,7 @@ def reveal(
     for _ in range(5):
         item = need(find(page))
         view = _scroller(page, item)
-        if view is None or _sees(view, item):
+        if view is None or _sees(item):
             return page, item
         top, height = view.box[1], view.box[3]
         far = item.box[1] + item.box[3] / 2 - (top + height / 2)
@@ -286,11 +302,9 @@ def _scroller(page: Observation, item: Item) -> Item | None:
     return at
 
 
-def _sees(view: Item, item: Item) -> bool:
-    if item.shown is None:
-        return False
-    middle = item.box[1] + item.box[3] / 2
-    return view.box[1] + 1 < middle < view.box[1] + view.box[3] - 1 and item.shown[3] >= 0.6 * item.box[3]
+def _sees(item: Item) -> bool:
+    """Whether enough of an element is shown to be pointed at: notches of the wheel are coarse."""
+    return item.shown is not None and item.shown[3] >= max(min(item.box[3], 8), 0.4 * item.box[3])
 
 
 def _plain(text: str) -> str:

@@ -9,6 +9,7 @@ from functools import partial
 
 from optr.connectors.desktop import actions as a
 from optr.desk_bench.miniwob.rules.doing import (
+    NOTCH_PX,
     LostError,
     Part,
     Plan,
@@ -261,7 +262,7 @@ def _event(page: Observation, said: re.Match[str]) -> Plan:
     """
     slots = round(float(said[1]) * (2 if said[2].startswith("hour") else 1 / 30))
     first, last = _half_hour(said[4]), _half_hour(said[5])
-    start = need(next(_free(page, first, last, slots), None), "a time that is free")
+    start = need(_in_sight(page, list(_free(page, first, last, slots))), "a time that is free")
     page, _ = yield from reveal(page, lambda p: p.by_id(f"hh-{start}"))
     top, bottom = (need(page.by_id(f"hh-{n}")).middle for n in (start, start + slots - 1))
     beside = top[0] + 70
@@ -276,6 +277,20 @@ def _lower(page: Observation) -> float:
     """How far events are shown below the rows to draw in [px]; negative: above."""
     hour = next(i for i in page.items if "hour" in i.classes)
     return hour.box[1] - need(_part(page, hour, "half-hour")).box[1]
+
+
+def _in_sight(page: Observation, starts: list[int]) -> int | None:
+    """That which notches of the wheel bring nearest to the middle of what is shown."""
+
+    def beside(start: int) -> float:
+        notches = need(page.by_id(f"hh-{start}")).box[1] / NOTCH_PX
+        return abs(notches - round(notches - _MIDDLE) - _MIDDLE)
+
+    return min(starts, key=beside, default=None)
+
+
+_MIDDLE = 120 / NOTCH_PX
+"""Of the rows that are shown, from the top of the page [notches]."""
 
 
 def _half_hour(text: str) -> int:

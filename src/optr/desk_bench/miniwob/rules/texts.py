@@ -9,6 +9,7 @@ from optr.desk_bench.miniwob.rules.doing import (
     LostError,
     Plan,
     Rule,
+    all_calm,
     beside,
     click,
     drag,
@@ -23,6 +24,7 @@ from optr.desk_bench.miniwob.rules.doing import (
     rgb,
     says,
     submit,
+    submit_calmly,
     until,
 )
 from optr.desk_bench.miniwob.seen import Item, Observation
@@ -199,6 +201,7 @@ def _highlight(page: Observation, said: re.Match[str]) -> Plan:
 
 def _editor(page: Observation, said: re.Match[str]) -> Plan:
     """Select a word or everything, give it a style or a colour, and submit."""
+    page = yield from all_calm(page)
     found = re.search(r"(?:give the text (.+) the|(everything) the|give (everything) the)", page.utterance)
     word, *_ = (g for g in need(found).groups() if g)
     style = need(re.search(r"the (style|color) (\w+)", page.utterance))
@@ -215,7 +218,7 @@ def _editor(page: Observation, said: re.Match[str]) -> Plan:
     else:
         name = {"bold": "ql-bold", "italics": "ql-italic", "underlined": "ql-underline"}[style[2]]
         page = yield click(page, next(iter(page.of_class(name)), None))
-    yield submit(page)
+    yield from submit_calmly(page)
 
 
 _FULL = {"red": (230, 0, 0), "orange": (255, 153, 0), "yellow": (255, 255, 0), "green": (0, 138, 0),
