@@ -150,14 +150,14 @@ def _move_cell(page: Observation, said: re.Match[str]) -> Plan:
     words = said[2].rstrip(".")
     by_one = re.match(r"(up|down|left|right) by one", words)
     there = here + _STEPS[by_one[1]] if by_one else _CELLS[words.removeprefix("to the ")]
-    yield drag(page, entries[here], _over(entries[here], entries[there]), entries[there], seconds=0.6)
+    yield drag(page, entries[here], *_way(entries[here], entries[there]), seconds=0.6)
 
 
-def _over(start: Item, end: Item) -> Spot:
-    """A place on an element that is entered from another: beyond its middle."""
+def _way(start: Item, end: Item) -> tuple[Spot, Spot]:
+    """To a row, then along it, each time beyond the middle of what has to make room."""
     (x, y), (goal_x, goal_y) = start.middle, end.middle
-    beyond = [(g > s) - (g < s) for s, g in ((x, goal_x), (y, goal_y))]
-    return goal_x + 6 * beyond[0], goal_y + 4 * beyond[1]
+    row = goal_y + 10 * ((goal_y > y) - (goal_y < y))
+    return (x, row), (goal_x + 12 * ((goal_x > x) - (goal_x < x)), row)
 
 
 # -- several boxes -----------------------------------------------------------------------------------------------

@@ -207,13 +207,14 @@ def _editor(page: Observation, said: re.Match[str]) -> Plan:
     style = need(re.search(r"the (style|color) (\w+)", page.utterance))
     text = need(next((i for i in page.all("p") if i.words), None))
     if word == "everything":
-        page = yield click(page, text)
-        page = yield keys("ctrl", "a")
+        page = yield click(page, text, 3)
     else:
         box = next(b for w, b in text.words if w == word)
         page = yield drag(page, (box[0], box[1] + box[3] / 2), (box[0] + box[2], box[1] + box[3] / 2))
+    page = yield from all_calm(page)  # the editor notes a moment later what is selected
     if style[1] == "color":
         page = yield click(page, next(iter(page.of_class("ql-color-picker")), None))
+        page = yield from all_calm(page)
         page = yield click(page, _swatch(page, style[2]))
     else:
         name = {"bold": "ql-bold", "italics": "ql-italic", "underlined": "ql-underline"}[style[2]]
