@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from optr.cli import desktop_act, desktop_serve, desktop_tasks
+from optr.cli import desktop_act, desktop_miniwob, desktop_serve, desktop_tasks
 from optr.cli.desktop_common import desk_option, display_option, json_option, table
 
 if TYPE_CHECKING:
@@ -125,3 +125,4 @@ desktop.add_command(desktop_tasks.tasks)
 desktop.add_command(desktop_tasks.bench)
 desktop.add_command(desktop_act.act)
 desktop.add_command(desktop_serve.serve)
+desktop.add_command(desktop_miniwob.miniwob)
