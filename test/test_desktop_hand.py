@@ -279,6 +279,22 @@ class TestStopping:
         hand.close()
 
 
+def repeats(x):
+    """Keys that X presses again while they are down."""
+    return x.display.get_keyboard_control().auto_repeats
+
+
+@pytest.mark.parametrize("let_go", [lambda hand: hand.key_up("a"), Hand.cancel, Hand.close])
+def test_a_key_that_is_kept_down_is_pressed_once(hand, pad, x, let_go):
+    before = repeats(x)
+    hand.key_down("a")
+    pad.wait(lambda noted: any(n.kind == "key" for n in noted))
+    code = pad.of("key")[0].detail
+    assert before[code // 8] >> code % 8 & 1 and not repeats(x)[code // 8] >> code % 8 & 1
+    let_go(hand)
+    assert repeats(x) == before
+
+
 def test_hands_of_two_displays_do_not_touch_each_other(session, pad):
     with DesktopSession(640, 480) as other:
         here, there = Hand(session.display), Hand(other.display)

@@ -8,12 +8,15 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from optr.connectors.desktop import actions as a
 from optr.connectors.desktop.bridge import DesktopBridge, Helpers
 from optr.connectors.desktop.browser import Browsers, is_browser
+from optr.connectors.desktop.chords import where_keys_act
+from optr.connectors.desktop.codec import check_action
 from optr.connectors.desktop.finder import Finder
+from optr.connectors.desktop.footing import Footing
 from optr.connectors.desktop.hand import StoppedError
 from optr.connectors.desktop.ocr import Ocr
 from optr.connectors.desktop.seen import Element, Window
@@ -23,7 +26,7 @@ from optr.connectors.desktop.view import DeskView
 from optr.errors import DesktopError, OptrError
 from optr.sentinel.codes import Code, GuardState
 from optr.sentinel.desk_guard import DeskGuard, DeskVerdict
-from optr.sentinel.desk_rules import ProgramsRule
+from optr.sentinel.desk_rules import ProgramsRule, WindowsRule
 from optr.sentinel.rule import Finding
 
 if TYPE_CHECKING:
@@ -34,7 +37,7 @@ _LOOKS = 3
 
 _POINTED = (a.Click, a.Press, a.Release, a.Drag, a.Type)
 _KEYED = (a.Type, a.Key, a.KeyDown, a.Hotkey)
-_RELEASED = ("FAIL_SAFE", "CANCELLED")
+_RELEASED = ("FAIL_SAFE", "CANCELLED", "OBSERVATION_STALE")
 
 Ask = Callable[[str, float], str]
 
@@ -95,7 +98,7 @@ class Desk:
         """
         self._notice_corner()
         try:
-            view = self._seen(time.monotonic_ns(), {}) if self._stopped() else self.look(action)
+            view = self.look(None if self._stopped() or not _is_sound(action) else action)
         except OptrError as err:
             return a.ActionResult(False, refused=str(Code.NO_SUCH_PLACE), text=str(err))
         with self._judging:
@@ -104,7 +107,7 @@ class Desk:
             return a.ActionResult(False, refused=verdict.code, text=verdict.text, details=_details(verdict))
         self._view, self._verdict = view, verdict
         try:
-            result = self.bridge.execute(action)
+            result = self.bridge.execute(_by_id(action, view))
         except DesktopError as err:
             result = a.ActionResult(False, text=str(err))
         finally:
@@ -121,7 +124,8 @@ class Desk:
             stamp = time.monotonic_ns()
             found: dict[a.Target, Element] = {t: self.finder.reach(t) for t in _selectors(action)}
             view = self._seen(stamp, found)
-            view = replace(view, found={**found, **self._pointed_at(action, view)}, focus=self._focus(action, view))
+            found |= self._pointed_at(action, view)
+            view = replace(view, found=found, focus=self._focus(action, view), reachable=self._reachable(action, view))
             if (time.monotonic_ns() - stamp) * 1e-9 < self.guard.config.freshness.oldest:
                 break
         return view
@@ -181,7 +185,9 @@ class Desk:
                 with suppress(DesktopError):  # the guard says where it is not
                     pixel = view.pixel(target)
                     window = view.top(pixel)
-                    element = self.tree.at(pixel, window) if self.tree and window else None
+                    element = None
+                    if self.tree is not None and self._may_ask(window):
+                        element = self.tree.at(pixel, window, view.windows)
                     if element is not None:
                         found[target] = element
         return found
@@ -189,9 +195,26 @@ class Desk:
     def _focus(self, action: Any, view: DeskView) -> Element | None:
         if isinstance(action, a.Type) and action.into is not None:  # it will have the keyboard
             return None
-        if not isinstance(action, _KEYED) or self.tree is None or view.focused is None:
+        if not isinstance(action, _KEYED) or self.tree is None or not self._may_ask(view.focused):
             return None
-        return self.tree.focused(view.focused)
+        return self.tree.focused(view.focused, view.windows)
+
+    def _reachable(self, action: Any, view: DeskView) -> tuple[Element, ...]:
+        how = where_keys_act(_keys(action), self.guard.held.keys)
+        into = action.into if isinstance(action, a.Type) else None
+        window = view.focused
+        if into is not None:
+            with suppress(DesktopError):  # the guard says where it is not
+                window = view.top(view.pixel(into))
+        if not how or self.tree is None or not self._may_ask(window):
+            return ()
+        wanted = lambda _, name: self.guard.is_irreversible(name)  # noqa: E731
+        found = self.tree.search("", wanted, window, view.windows).items
+        return tuple(e for e in found if how == "any" or "default" in e.states)
+
+    def _may_ask(self, window: Window | None) -> TypeGuard[Window]:
+        """Whether a window is one that may be reached; others are refused, whatever is in them."""
+        return window is not None and self.guard.config.rule(WindowsRule).about(window) is None
 
     # What the bridge asks for
 
@@ -219,8 +242,8 @@ class Desk:
         added = self.browsers.options() if is_browser(words[0]) else []
         return self.session.launch([*words, *added, *arguments])
 
-    def _as_judged(self) -> None:
-        """Called right before each input: that nobody has stopped, and that the guard has judged what is there now.
+    def _as_judged(self) -> Footing:
+        """Called before each input: that the guard has allowed it, and that nobody has stopped. Tells what it rests on.
 
         Raises:
             StoppedError: Otherwise.
@@ -230,15 +253,16 @@ class Desk:
             raise StoppedError(str(Code.UNKNOWN_ACTION), "no guard has judged it")
         if reason := self._stopped():
             raise StoppedError(str(reason.code), reason.text)
-        if said := verdict.outdated(self._seen(time.monotonic_ns(), {})):
-            raise StoppedError(str(Code.OBSERVATION_STALE), said)
+        return Footing(dict(verdict.pixels), verdict.keyboard, {w.id: w for w in self._view.windows})
 
     # Afterwards
 
     def _over(self, verdict: DeskVerdict, result: a.ActionResult) -> a.ActionResult:
         details = _details(verdict)
         with self._judging:
-            said = self.guard.over(verdict, result, self._seen(time.monotonic_ns(), {}))
+            looks = self.guard.looks_after(verdict.action)
+            view = self._seen(time.monotonic_ns(), {}) if looks else self._view
+            said = self.guard.over(verdict, result, view)
             if result.refused in _RELEASED:
                 self.guard.let_go()
         self._notice_corner()
@@ -275,6 +299,27 @@ def _ocr() -> Ocr | None:
     with suppress(DesktopError):  # no tesseract: only what is looked for by its letters is not found
         return Ocr()
     return None
+
+
+def _keys(action: Any) -> Sequence[str]:
+    """The keys that an action presses, one after the other."""
+    if isinstance(action, a.Type):
+        return tuple(action.text)
+    if isinstance(action, a.Key | a.KeyDown):
+        return (action.key,)
+    return action.keys if isinstance(action, a.Hotkey) else ()
+
+
+def _by_id(action: a.DesktopAction, view: DeskView) -> a.DesktopAction:
+    """The action on the window that was judged, whatever it or another one is called by now."""
+    return replace(action, window=str(view.named(action.window)[0].id)) if isinstance(action, a.Focus) else action
+
+
+def _is_sound(action: Any) -> bool:
+    with suppress(DesktopError):
+        check_action(action)
+        return True
+    return False
 
 
 def _targets(action: Any) -> tuple[a.Target, ...]:

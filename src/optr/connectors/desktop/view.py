@@ -49,6 +49,8 @@ class DeskView:
         monitors: By RandR.
         pointer: Where the pointer is; None: unknown.
         focus: The element that has the keyboard, where it is known.
+        reachable: Elements to act on which may be irreversible, and to which the keys of an action may come: by Tab,
+            by a mnemonic, or as what Enter presses.
         found: What lies at a target: what each selector was resolved to, and elements known at points.
         stamp_ns: When it was seen [ns of the steady clock].
     """
@@ -58,6 +60,7 @@ class DeskView:
     monitors: tuple[Monitor, ...] = ()
     pointer: Pixel | None = None
     focus: Element | None = None
+    reachable: tuple[Element, ...] = ()
     found: Mapping[Target, Element] = field(default_factory=dict)
     stamp_ns: int = 0
 
@@ -109,11 +112,10 @@ class DeskView:
         return next((w for w in self.windows if w.id == window_id), None)
 
     def named(self, text: str) -> tuple[Window, ...]:
-        """Windows with this id, or whose title or class holds the text, whatever its case."""
-        if text.isdecimal() and (by_id := self.window(int(text))) is not None:
-            return (by_id,)
+        """Windows with this id or title, else those whose title or class holds the text, whatever its case."""
+        exact = tuple(w for w in self.windows if text in (str(w.id), hex(w.id), w.title))
         wanted = text.casefold()
-        return tuple(w for w in self.windows if any(wanted in t.casefold() for t in (w.title, *w.wm_class)))
+        return exact or tuple(w for w in self.windows if any(wanted in t.casefold() for t in (w.title, *w.wm_class)))
 
     def wrong(self) -> str:
         """What contradicts itself in it; empty: nothing."""
