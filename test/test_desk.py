@@ -206,11 +206,12 @@ def test_what_cannot_be_undone_waits_for_a_person_wherever_it_is_named(desk):
     screen = desk.bridge.screen.rect
     x, y = desk.finder.resolve(named).centre
     there = Point((x + 0.5) / screen.width, (y + 0.5) / screen.height)
-    refused = [desk.execute(action) for action in (Click(named), Click(there))]
+    assert desk.execute(Move(there)).executed  # no harm so far
+    refused = [desk.execute(action) for action in (Click(named), Click(), Press(), Click(there))]
     desk.finder.find(named)  # the question is still asked
     for result in refused:
         assert (result.refused, result.details["class"]) == ("CONFIRMATION_NEEDED", "irreversible"), result
-    desk.confirm(refused[1].details["request"])
+    desk.confirm(refused[-1].details["request"])
     assert desk.execute(Click(there)).executed
     assert desk.bridge.windows.wait(lambda: not desk.bridge.windows.matching(window), PATIENCE_S)
 

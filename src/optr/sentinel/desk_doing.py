@@ -120,7 +120,7 @@ def _touch(target: a.Target | None, view: DeskView) -> Touch:
     if target is None:
         if view.pointer is None:
             raise DesktopError("it acts where the pointer is, and nobody knows where that is")
-        return Touch(view.pointer, view.top(view.pointer), None)
+        return Touch(view.pointer, view.top(view.pointer), view.under)
     pixel = view.pixel(target)
     window, element = view.top(pixel), view.found.get(target)
     if element is not None and element.window and (window is None or window.id != element.window):

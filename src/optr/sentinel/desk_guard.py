@@ -256,7 +256,9 @@ class DeskGuard:
         Returns:
             What does not hold; empty: everything does.
         """
-        if not result.executed:  # nobody knows how far it came
+        if result.refused == Code.OBSERVATION_STALE:  # what it pressed was released again
+            self.held = verdict.before
+        elif not result.executed:  # nobody knows how far it came
             before, now = verdict.before, self.held
             self.held = Held(now.keys | before.keys, now.buttons | before.buttons)
         if self._hold is not None:

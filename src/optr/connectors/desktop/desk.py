@@ -22,7 +22,7 @@ from optr.connectors.desktop.ocr import Ocr
 from optr.connectors.desktop.seen import Element, Window
 from optr.connectors.desktop.selectors import AbsentError
 from optr.connectors.desktop.session import DesktopSession
-from optr.connectors.desktop.view import DeskView
+from optr.connectors.desktop.view import DeskView, Pixel
 from optr.errors import DesktopError, OptrError
 from optr.sentinel.codes import Code, GuardState
 from optr.sentinel.desk_guard import DeskGuard, DeskVerdict
@@ -37,7 +37,7 @@ _LOOKS = 3
 
 _POINTED = (a.Click, a.Press, a.Release, a.Drag, a.Type)
 _KEYED = (a.Type, a.Key, a.KeyDown, a.Hotkey)
-_RELEASED = ("FAIL_SAFE", "CANCELLED", "OBSERVATION_STALE")
+_RELEASED = ("FAIL_SAFE", "CANCELLED")
 
 Ask = Callable[[str, float], str]
 
@@ -125,7 +125,13 @@ class Desk:
             found: dict[a.Target, Element] = {t: self.finder.reach(t) for t in _selectors(action)}
             view = self._seen(stamp, found)
             found |= self._pointed_at(action, view)
-            view = replace(view, found=found, focus=self._focus(action, view), reachable=self._reachable(action, view))
+            view = replace(
+                view,
+                found=found,
+                under=self._under(action, view),
+                focus=self._focus(action, view),
+                reachable=self._reachable(action, view),
+            )
             if (time.monotonic_ns() - stamp) * 1e-9 < self.guard.config.freshness.oldest:
                 break
         return view
@@ -183,14 +189,20 @@ class Desk:
         for target in _targets(action) if isinstance(action, _POINTED) else ():
             if isinstance(target, a.Point):
                 with suppress(DesktopError):  # the guard says where it is not
-                    pixel = view.pixel(target)
-                    window = view.top(pixel)
-                    element = None
-                    if self.tree is not None and self._may_ask(window):
-                        element = self.tree.at(pixel, window, view.windows)
-                    if element is not None:
+                    if (element := self._element_at(view.pixel(target), view)) is not None:
                         found[target] = element
         return found
+
+    def _under(self, action: Any, view: DeskView) -> Element | None:
+        """The same, for an action that names no place and so acts where the pointer is."""
+        where_it_is = isinstance(action, a.Click | a.Press | a.Release) and action.at is None
+        return self._element_at(view.pointer, view) if where_it_is and view.pointer is not None else None
+
+    def _element_at(self, pixel: Pixel, view: DeskView) -> Element | None:
+        window = view.top(pixel)
+        if self.tree is None or not self._may_ask(window):
+            return None
+        return self.tree.at(pixel, window, view.windows)
 
     def _focus(self, action: Any, view: DeskView) -> Element | None:
         if isinstance(action, a.Type) and action.into is not None:  # it will have the keyboard

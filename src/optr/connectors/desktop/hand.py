@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -184,9 +184,9 @@ class Hand:
 
         def job() -> None:
             *shift, stroke = self._strokes([wanted])
-            self._repeat((stroke.code,), False)
             for one in (*shift, stroke):
                 self._press_key(one)
+            self._repeat((stroke.code,), False)
             for one in shift:
                 self._release_key(one)
 
@@ -268,6 +268,22 @@ class Hand:
             self._pressed_on = 0
             self._repeat(tuple(self._silent), True)
 
+    def _take_back(self, buttons: Collection[str], codes: Collection[int]) -> None:
+        """Release what an input pressed that was not finished. What was down before stays so."""
+        from Xlib import X
+        from Xlib.ext.xtest import fake_input
+
+        with self._giving, self._x.lock:
+            for button in buttons:
+                fake_input(self._x.display, X.ButtonRelease, _NUMBERS[button])
+            for code in codes:
+                fake_input(self._x.display, X.KeyRelease, code)
+            self._x.display.sync()
+            self._held_buttons -= set(buttons)
+            self._held_codes -= set(codes)
+            self._pressed_on = self._pressed_on if self._held_buttons else 0
+            self._repeat(tuple(self._silent & set(codes)), True)
+
     def rearm(self) -> None:
         """Allow input again after the fail-safe.
 
@@ -325,11 +341,15 @@ class Hand:
             if order is None:
                 return
             self._cancelled = order.cancelled
+            buttons, codes = frozenset(self._held_buttons), frozenset(self._held_codes)
             try:
                 order.done.set_result(order.what())
             except BaseException as err:  # belongs to whoever asked
                 with suppress(Exception):
-                    self.release_all()
+                    if isinstance(err, StoppedError) and err.code == "OBSERVATION_STALE":
+                        self._take_back(self._held_buttons - buttons, self._held_codes - codes)
+                    else:
+                        self.release_all()
                 order.done.set_exception(self._understood(err))
 
     def _understood(self, err: BaseException) -> BaseException:

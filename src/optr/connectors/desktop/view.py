@@ -48,6 +48,7 @@ class DeskView:
         windows: Every window that can be seen or clicked, menus and tooltips too; no two of one layer.
         monitors: By RandR.
         pointer: Where the pointer is; None: unknown.
+        under: The element under the pointer, where it is known.
         focus: The element that has the keyboard, where it is known.
         reachable: Elements to act on which may be irreversible, and to which the keys of an action may come: by Tab,
             by a mnemonic, or as what Enter presses.
@@ -59,6 +60,7 @@ class DeskView:
     windows: tuple[Window, ...] = ()
     monitors: tuple[Monitor, ...] = ()
     pointer: Pixel | None = None
+    under: Element | None = None
     focus: Element | None = None
     reachable: tuple[Element, ...] = ()
     found: Mapping[Target, Element] = field(default_factory=dict)
