@@ -286,7 +286,7 @@ def test_a_chord_in_parts_is_a_chord():
     assert code(a.KeyDown("ctrl"), of=judge) == "" and code(a.KeyDown("altleft"), of=judge) == ""
     assert code(a.Key("del"), of=judge) == Code.KEY_FORBIDDEN
     assert code(a.Type("a"), of=judge) == Code.KEY_FORBIDDEN
-    assert code(a.KeyUp("alt_r"), of=judge) == ""
+    assert code(a.KeyUp("alt_l"), of=judge) == ""
     assert code(a.Key("del"), of=judge) == ""
 
 
@@ -512,6 +512,16 @@ def test_a_modifier_of_a_click_goes_to_who_has_the_keyboard():
     assert code(a.Click(at(200, 200)), view(boxes(VAULT))) == ""
     assert code(a.Click(at(200, 200), modifiers=("shift",)), view(boxes(VAULT))) == Code.WINDOW_FORBIDDEN
     assert code(a.Click(at(200, 200), modifiers=("shift",)), view(boxes(TERM))) == Code.TERMINAL_FORBIDDEN
+
+
+def test_the_left_key_stays_down_when_the_right_one_is_released():
+    judge = guard()
+    for action in (a.KeyDown("shift"), a.KeyUp("shift_r")):
+        assert code(action, of=judge) == ""
+    assert judge.held.keys == {"shift"}
+    assert code(a.Key("left"), view(boxes(TERM)), judge) == Code.TERMINAL_FORBIDDEN
+    assert code(a.KeyUp("Shift_L"), of=judge) == "" and not judge.held.keys
+    assert code(a.Key("left"), view(boxes(TERM)), judge) == ""
 
 
 def test_a_name_of_several_windows_is_of_none():

@@ -13,6 +13,7 @@ from typing import Any
 
 from optr.connectors.desktop import actions as a
 from optr.connectors.desktop.chords import HELD, KeyNameError, key_name, pressed_by
+from optr.connectors.desktop.keys import keysym
 from optr.connectors.desktop.seen import Element, Window
 from optr.connectors.desktop.view import DeskView, Pixel
 from optr.errors import DesktopError
@@ -21,10 +22,21 @@ from optr.sentinel.codes import Code
 
 @dataclass(frozen=True)
 class Held:
-    """What earlier actions have pressed and not released: keys by their one spelling, and buttons."""
+    """What earlier actions have pressed and not released.
 
-    keys: frozenset[str] = frozenset()
+    Attributes:
+        down: Keys by their one spelling, each with its keysym: the left Shift stays down when the right one is
+            released.
+        buttons: By their names.
+    """
+
+    down: frozenset[tuple[str, int]] = frozenset()
     buttons: frozenset[str] = frozenset()
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The spellings of the keys."""
+        return frozenset(name for name, _ in self.down)
 
 
 @dataclass(frozen=True)
@@ -203,13 +215,16 @@ def _key(action: a.Key, view: DeskView, held: Held) -> Doing:
 def _key_down(action: a.KeyDown, view: DeskView, held: Held) -> Doing:
     chord = held.keys | pressed_by(action.key)
     typed = _character(action.key, held.keys)
-    return Doing(
-        action, (), (chord,), view.focused, True, typed, after=replace(held, keys=held.keys | {key_name(action.key)})
-    )
+    after = replace(held, down=held.down | {_physical(action.key)})
+    return Doing(action, (), (chord,), view.focused, True, typed, after=after)
 
 
 def _key_up(action: a.KeyUp, view: DeskView, held: Held) -> Doing:
-    return Doing(action, after=replace(held, keys=held.keys - {key_name(action.key)}))
+    return Doing(action, after=replace(held, down=held.down - {_physical(action.key)}))
+
+
+def _physical(key: str) -> tuple[str, int]:
+    return key_name(key), keysym(key if len(key) > 1 else key.lower())
 
 
 def _hotkey(action: a.Hotkey, view: DeskView, held: Held) -> Doing:

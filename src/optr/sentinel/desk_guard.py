@@ -260,7 +260,7 @@ class DeskGuard:
             self.held = verdict.before
         elif not result.executed:  # nobody knows how far it came
             before, now = verdict.before, self.held
-            self.held = Held(now.keys | before.keys, now.buttons | before.buttons)
+            self.held = Held(now.down | before.down, now.buttons | before.buttons)
         if self._hold is not None:
             self._hold.result = result
             return self._hold.failing(view)
