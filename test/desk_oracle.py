@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 
 SCREEN = (1000, 800)
 SHORTCUTS = {"ctrl", "alt", "super"}
@@ -60,6 +61,7 @@ class Oracle:
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
         self.keys: set[str] = set()
+        self.buttons: set[str] = set()
         self.past = ""
 
     def wrong(self, action) -> set[str]:
@@ -76,6 +78,10 @@ class Oracle:
             self.keys |= {self.plain(action.key)}
         if action.kind == "key_up":
             self.keys -= {self.plain(action.key)}
+        if action.kind == "press":
+            self.buttons |= {action.button}
+        if action.kind == "release":
+            self.buttons -= {action.button}
         self.past += self.text
 
     # -- events ---------------------------------------------------------------------------------------------------
@@ -175,6 +181,11 @@ class Oracle:
                 self.found.add("SECRET_FORBIDDEN")
 
     def click(self, button: str, boxes: list, modifiers=()) -> None:
+        focused = [b for b in self.facts.boxes if b.focus]
+        if modifiers and focused:
+            self.reach(focused[0])
+            if focused[0].cls in self.facts.terminals:
+                self.found.add("TERMINAL_FORBIDDEN")
         down = self.now | set(modifiers) | {f"click-{button}"}
         if any(chord <= down for chord in self.facts.chords):
             self.found.add("KEY_FORBIDDEN")
@@ -188,6 +199,7 @@ class Oracle:
 
     def play_move(self, action) -> None:
         self.point(action.to)
+        self.drawn_to(action.to)
         self.told(getattr(action.to, "text", ""))
 
     def play_click(self, action) -> None:
@@ -199,17 +211,42 @@ class Oracle:
         if box is not None and box.cls in self.facts.terminals:
             self.found.add("TERMINAL_FORBIDDEN")
 
+    def drawn_to(self, target) -> None:
+        """A button that is down draws as a drag does."""
+        pixel = self.place(target)
+        if self.buttons and pixel is not None:
+            self.draw([self.facts.pointer, pixel])
+
     def play_release(self, action) -> None:
         box = self.point(action.at)
+        self.drawn_to(action.at)
         if box is not None and box.cls in self.facts.terminals:
             self.found.add("TERMINAL_FORBIDDEN")
 
     def play_drag(self, action) -> None:
         boxes = [self.point(t) for t in action.path]
         self.click(action.button, boxes, action.modifiers)
-        kinds = {b is not None and b.cls in self.facts.terminals for b in boxes}
+        pixels = [self.place(t) for t in action.path]
+        passed = self.draw(pixels) if None not in pixels else []
+        kinds = {b is not None and b.cls in self.facts.terminals for b in [*boxes, *passed]}
         if len(kinds) == 2:
             self.found.add("TERMINAL_FORBIDDEN")
+
+    def draw(self, pixels: list) -> list:
+        """Something is drawn along straight lines; answers the windows on the way."""
+        passed = []
+        for (ax, ay), (bx, by) in pairwise(pixels):
+            length = max(abs(bx - ax), abs(by - ay))
+            for n in range(1, length):
+                pixel = (round(ax + Fraction(bx - ax) * n / length), round(ay + Fraction(by - ay) * n / length))
+                if (box := self.top(pixel)) is not None:
+                    self.reach(box)
+                    passed.append(box)
+                left, top, right, bottom = (Fraction(s) for s in self.facts.region)
+                across = left * SCREEN[0] - 1 < pixel[0] < right * SCREEN[0]
+                if across and top * SCREEN[1] - 1 < pixel[1] < bottom * SCREEN[1]:
+                    self.found.add("REGION_FORBIDDEN")
+        return passed
 
     def play_scroll(self, action) -> None:
         self.point(action.at)
@@ -280,9 +317,10 @@ class Oracle:
     def play_focus(self, action) -> None:
         wanted = action.window.lower()
         boxes = [b for b in self.facts.boxes if wanted in b.title.lower() or wanted in b.cls.lower()]
-        boxes = [b for b in self.facts.boxes if wanted == str(b.id)] or boxes
-        if not boxes:
+        boxes = [b for b in self.facts.boxes if action.window in (str(b.id), b.title)] or boxes
+        if len(boxes) != 1:
             self.found.add("NO_SUCH_PLACE")
+            boxes = []
         for box in boxes:
             self.reach(box)
         self.told(action.window)

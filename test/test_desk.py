@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 
 from desktop_pad import PATIENCE_S, Pad, until
-from optr.connectors.desktop.actions import Click, Hotkey, Key, Launch, Move, Point, Press, Selector, Type, Wait
+from optr.connectors.desktop.actions import Click, Focus, Hotkey, Key, Launch, Move, Point, Press, Selector, Type, Wait
 from optr.connectors.desktop.demo import demo_desk
 from optr.connectors.desktop.desk import Desk
 from optr.connectors.desktop.session import DesktopSession
@@ -136,6 +136,67 @@ def test_a_window_that_comes_after_the_judgement_gets_nothing(desk, calculator, 
     until(lambda: display_of(desk, calculator) == "0")
 
 
+def judged_then(desk, monkeypatch, happens):
+    """Have something happen between the judgement and the input."""
+    judge = desk.guard.judge
+
+    def judged(*given):
+        verdict = judge(*given)
+        happens()
+        return verdict
+
+    monkeypatch.setattr(desk.guard, "judge", judged)
+
+
+def test_a_window_that_has_moved_since_the_judgement_gets_nothing(desk, calculator, monkeypatch):
+    place = desk.bridge.windows.get(calculator).rect
+    x = X11(desk.session.display)
+
+    def moves():
+        x.window(calculator).configure(x=place.x + 30, y=place.y)
+        x.display.sync()
+        assert desk.bridge.windows.wait(lambda: desk.bridge.windows.get(calculator).rect != place, PATIENCE_S)
+
+    with monkeypatch.context() as patch:
+        judged_then(desk, patch, moves)
+        result = desk.execute(Click(Selector('role=button[name="7"]', calculator)))
+    x.close()
+    assert (result.executed, result.refused) == (False, "OBSERVATION_STALE"), result
+    assert f"window {calculator} 'galculator' is not where it was" in result.text
+    assert display_of(desk, calculator) == "0"
+
+
+def test_what_is_typed_ends_when_another_window_gets_the_keyboard(desk, calculator, decoy):
+    assert desk.execute(Focus(str(calculator))).executed
+    begun = threading.Thread(
+        target=lambda: (until(lambda: len(display_of(desk, calculator)) > 3), desk.bridge.windows.focus(decoy.id))
+    )
+    begun.start()
+    result = desk.execute(Type("1234567890" * 100))
+    begun.join()
+    assert (result.executed, result.refused) == (False, "OBSERVATION_STALE"), result
+    assert f"not window {calculator} has the keyboard any more, but {decoy.id}" in result.text
+    decoy.window.warp_pointer(5, 5)
+    decoy._x.display.sync()
+    decoy.wait(lambda noted: any(n.kind == "move" for n in noted))
+    assert not decoy.of("key")
+
+
+def test_the_window_that_was_judged_gets_the_keyboard_whatever_another_one_is_called(
+    desk, calculator, decoy, monkeypatch
+):
+    def renamed():
+        decoy.window.set_wm_name("galculator")
+        decoy._x.display.sync()
+        assert desk.bridge.windows.wait(lambda: len(desk.bridge.windows.matching("galculator")) == 2, PATIENCE_S)
+
+    with monkeypatch.context() as patch:
+        judged_then(desk, patch, renamed)
+        result = desk.execute(Focus("galculator"))
+    assert (result.executed, result.answer) == (True, str(calculator)), result
+    assert desk.execute(Focus("galculator")).refused == "NO_SUCH_PLACE"
+
+
 def test_what_cannot_be_undone_waits_for_a_person_wherever_it_is_named(desk):
     window = desk.execute(Launch("editor")).answer
     assert desk.execute(Type("not to be lost")).executed
@@ -145,11 +206,12 @@ def test_what_cannot_be_undone_waits_for_a_person_wherever_it_is_named(desk):
     screen = desk.bridge.screen.rect
     x, y = desk.finder.resolve(named).centre
     there = Point((x + 0.5) / screen.width, (y + 0.5) / screen.height)
-    refused = [desk.execute(action) for action in (Click(named), Click(there))]
+    assert desk.execute(Move(there)).executed  # no harm so far
+    refused = [desk.execute(action) for action in (Click(named), Click(), Press(), Click(there))]
     desk.finder.find(named)  # the question is still asked
     for result in refused:
         assert (result.refused, result.details["class"]) == ("CONFIRMATION_NEEDED", "irreversible"), result
-    desk.confirm(refused[1].details["request"])
+    desk.confirm(refused[-1].details["request"])
     assert desk.execute(Click(there)).executed
     assert desk.bridge.windows.wait(lambda: not desk.bridge.windows.matching(window), PATIENCE_S)
 
@@ -245,3 +307,21 @@ def test_the_guard_of_the_demonstration_is_the_one_that_ships():
     shipped, changed = load_desk(), load_desk("demo")
     assert replace(changed, rules=shipped.rules) == shipped
     assert [r.name for r, other in zip(changed.rules, shipped.rules, strict=True) if r != other] == ["programs"]
+
+
+@pytest.mark.parametrize("action", [Type("\t\n"), Hotkey(("tab", "space")), Hotkey(("alt", "d")), Key("enter")])
+def test_keys_that_come_to_what_cannot_be_undone_wait_for_a_person(desk, action):
+    cancels = action != Key("enter")
+    named = ["--title=Tidy up", "--text=Well?", "--ok-label=_Delete", "--cancel-label=Keep"]
+    asked = desk.session.launch(["zenity", "--question", *named, *["--default-cancel"] * cancels])
+    window = Selector('role=button[name="Keep"]')
+    assert desk.execute(Wait("element", window.text, PATIENCE_S)).executed
+    until(lambda: (focused := desk.bridge.windows.focused()) and focused.title == "Tidy up")
+    result = desk.execute(action)
+    assert (result.refused, result.details["class"]) == ("CONFIRMATION_NEEDED", "irreversible"), result
+    if cancels:
+        assert desk.execute(Key("tab")).executed
+        assert desk.execute(Hotkey(("shift", "tab"))).refused == "CONFIRMATION_NEEDED"  # it is on Delete
+    assert asked.poll() is None
+    assert desk.execute(Click(window)).executed
+    until(lambda: asked.poll() == 1)

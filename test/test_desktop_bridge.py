@@ -37,6 +37,7 @@ from optr.connectors.desktop.actions import (
 from optr.connectors.desktop.bridge import DesktopBridge, Helpers
 from optr.connectors.desktop.places import beside_corner, pixel_in
 from optr.connectors.desktop.session import DesktopSession, Program
+from optr.connectors.desktop.settle import Patience
 from optr.errors import DesktopError, UnknownNameError
 
 WIDTH, HEIGHT = 1000, 700
@@ -287,7 +288,7 @@ class TestWaiting:
 
 
 def test_nothing_is_typed_into_an_element_that_does_not_get_the_keyboard(bridge, pad, monkeypatch):
-    monkeypatch.setattr("optr.connectors.desktop.bridge._ELEMENT_S", 0.3)
+    monkeypatch.setattr(bridge._settling, "patience", Patience(element_s=0.3))
     one = pad(draws=0.0)
     until(lambda: bridge.windows.matching("pad"))
     rect = bridge.windows.get(one.id).rect

@@ -9,8 +9,11 @@ import pytest
 from Xlib import X
 
 from desktop_pad import Pad
+from optr.connectors.desktop.actions import Rect
+from optr.connectors.desktop.footing import Footing
 from optr.connectors.desktop.hand import Hand, Pace, StoppedError
 from optr.connectors.desktop.keys import KEYS, NO_KEY, combination, keysym, text_keysyms
+from optr.connectors.desktop.seen import Window
 from optr.connectors.desktop.session import DesktopSession
 from optr.connectors.desktop.x11 import X11
 from optr.errors import DesktopError
@@ -277,6 +280,48 @@ class TestStopping:
         assert len(pad.of("key")) < 5000
         assert down(x) == (0, [])
         hand.close()
+
+
+def seen(pad, inner):
+    whole = Rect(0, 0, WIDTH, HEIGHT)
+    return Window(pad.id, "pad", ("Pad", "pad"), 0, whole, whole, False, 1, True, pad.id, inner)
+
+
+def repeats(x):
+    """Keys that X presses again while they are down."""
+    return x.display.get_keyboard_control().auto_repeats
+
+
+@pytest.mark.parametrize("let_go", [lambda hand: hand.key_up("a"), Hand.cancel, Hand.close])
+def test_a_key_that_is_kept_down_is_pressed_once(hand, pad, x, let_go):
+    before = repeats(x)
+    hand.key_down("a")
+    pad.wait(lambda noted: any(n.kind == "key" for n in noted))
+    code = pad.of("key")[0].detail
+    assert before[code // 8] >> code % 8 & 1 and not repeats(x)[code // 8] >> code % 8 & 1
+    let_go(hand)
+    assert repeats(x) == before
+
+
+def test_what_was_down_before_stays_so_when_an_input_has_lost_its_footing(hand, pad, x):
+    hand.key_down("ctrl")
+    hand.footing = Footing({(200, 200): pad.id}, windows={pad.id: seen(pad, Rect(5, 5, 1, 1))})
+    with pytest.raises(StoppedError, match="is not where it was") as stopped:
+        hand.click((200, 200), modifiers=())
+    assert stopped.value.code == "OBSERVATION_STALE" and not pad.of("press")
+    hand.footing = Footing({(200, 200): 0})
+    with pytest.raises(StoppedError, match="there is not window 0 any more"):
+        hand.click((200, 200))
+    hand.footing = Footing({})
+    with pytest.raises(StoppedError, match="nobody has judged pixel"):
+        hand.press((200, 200))
+    hand.footing = Footing({}, 99, {pad.id: seen(pad, None)})
+    with pytest.raises(StoppedError, match="not window 99 has the keyboard any more, but"):
+        hand.hotkey(["shift", "a"])
+    assert down(x)[1] and not pad.of("press")
+    hand.footing = None
+    hand.key_up("ctrl")
+    assert down(x) == (0, [])
 
 
 def test_hands_of_two_displays_do_not_touch_each_other(session, pad):

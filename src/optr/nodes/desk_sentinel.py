@@ -251,7 +251,7 @@ class DeskSentinelNode(OptrNode[DeskSentinelParams]):
             if isinstance(action, Focus):
                 window = sight.windows.find(action.window).id
                 action = replace(action, window=str(window))
-            view = sight.look(action, self.guard.config.freshness.oldest)
+            view = sight.look(action, self.guard)
         except OptrError as err:
             return self._refused(Finding(Code.NO_SUCH_PLACE, str(err))), nothing, 0
         with self.hot.lock:

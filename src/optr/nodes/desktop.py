@@ -152,11 +152,11 @@ class DesktopNode(OptrNode[DesktopParams]):
         if found is not None:
             return ActionResult(False, refused=str(found.code), text=found.text)
         try:
-            verdict, elements = verdict_of(msg)
+            verdict, elements, windows = verdict_of(msg)
         except DesktopError as err:
             return ActionResult(False, refused=str(Code.BAD_ACTION), text=str(err))
         try:
-            return self.hands.carry_out(verdict, elements)
+            return self.hands.carry_out(verdict, elements, windows)
         except Exception as err:  # a defect, which must leave nothing pressed
             self.hands.bridge.cancel()
             self.get_logger().error(f"{msg.action.kind} failed:\n{traceback.format_exc()}")

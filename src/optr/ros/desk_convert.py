@@ -12,15 +12,15 @@ from std_msgs.msg import Header
 
 import optr_interfaces.msg
 from optr.connectors.desktop import actions as a
-from optr.connectors.desktop.messages import action_of, element_fields, element_of
-from optr.connectors.desktop.seen import Element, Picture
+from optr.connectors.desktop.messages import action_of, element_fields, element_of, window_fields, window_of
+from optr.connectors.desktop.seen import Element, Picture, Window
 from optr.connectors.desktop.sight import selectors, targets
 from optr.connectors.desktop.view import DeskView
 from optr.errors import DesktopError
 from optr.ros.convert import time_to_msg
 from optr.sentinel import Outcome
 from optr.sentinel.desk_guard import DeskVerdict
-from optr_interfaces.msg import DesktopAction, DesktopCommand, DesktopElement, Verdict
+from optr_interfaces.msg import DesktopAction, DesktopCommand, DesktopElement, DesktopWindow, Verdict
 
 M = TypeVar("M")
 
@@ -71,6 +71,7 @@ def command_to_msg(
     """
     msg = DesktopCommand(action=proposed, reach=verdict.reach.value if verdict.reach else "")
     msg.header.stamp = stamp
+    msg.windows = [to_msg(DesktopWindow, window_fields(w)) for w in view.windows]
     msg.elements = [to_msg(DesktopElement, element_fields(view.found.get(t))) for t in targets(verdict.action)]
     msg.at_x = array("i", [pixel[0] for pixel, _ in verdict.pixels])
     msg.at_y = array("i", [pixel[1] for pixel, _ in verdict.pixels])
@@ -79,8 +80,8 @@ def command_to_msg(
     return msg
 
 
-def verdict_of(msg: DesktopCommand) -> tuple[DeskVerdict, dict[a.Target, Element]]:
-    """The verdict in a command, and what each selector of its action meant.
+def verdict_of(msg: DesktopCommand) -> tuple[DeskVerdict, dict[a.Target, Element], tuple[Window, ...]]:
+    """The verdict in a command, what each selector of its action meant, and the windows that it was judged by.
 
     Raises:
         DesktopError: If it is none that a sentinel sends.
@@ -100,9 +101,13 @@ def verdict_of(msg: DesktopCommand) -> tuple[DeskVerdict, dict[a.Target, Element
             raise DesktopError(f"a command to focus {action.window!r} that does not tell which window that is")
         action = a.Focus(str(msg.window))
     at = zip(msg.at_x, msg.at_y, msg.at_window, strict=True)
+    windows = tuple(window_of(w) for w in msg.windows)
+    unknown = {*map(int, msg.at_window), int(msg.keyboard)} - {0, *(w.id for w in windows)}
+    if unknown:
+        raise DesktopError(f"a command that does not tell where window {min(unknown)} was")
     pixels = tuple(((int(x), int(y)), int(window)) for x, y, window in at)
     reach = a.ActionClass(msg.reach) if msg.reach else None
-    return DeskVerdict(action, Outcome.ALLOWED, None, reach, "", pixels, int(msg.keyboard)), found
+    return DeskVerdict(action, Outcome.ALLOWED, None, reach, "", pixels, int(msg.keyboard)), found, windows
 
 
 def picture_to_msg(picture: Picture, frame: str, stamp: Time) -> Image:

@@ -6,12 +6,14 @@ hotkey, its keys one by one, or a character in a text; a drag, or press, move an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from optr.connectors.desktop import actions as a
 from optr.connectors.desktop.chords import HELD, KeyNameError, key_name, pressed_by
+from optr.connectors.desktop.keys import keysym
 from optr.connectors.desktop.seen import Element, Window
 from optr.connectors.desktop.view import DeskView, Pixel
 from optr.errors import DesktopError
@@ -20,10 +22,21 @@ from optr.sentinel.codes import Code
 
 @dataclass(frozen=True)
 class Held:
-    """What earlier actions have pressed and not released: keys by their one spelling, and buttons."""
+    """What earlier actions have pressed and not released.
 
-    keys: frozenset[str] = frozenset()
+    Attributes:
+        down: Keys by their one spelling, each with its keysym: the left Shift stays down when the right one is
+            released.
+        buttons: By their names.
+    """
+
+    down: frozenset[tuple[str, int]] = frozenset()
     buttons: frozenset[str] = frozenset()
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The spellings of the keys."""
+        return frozenset(name for name, _ in self.down)
 
 
 @dataclass(frozen=True)
@@ -59,6 +72,7 @@ class Doing:
         typed: Text that comes in there; empty: none.
         texts: Every text in it.
         windows: Windows that it brings to the front.
+        way: Pixels between those places, along which something is drawn or dragged.
         after: What is held when it is over.
     """
 
@@ -70,13 +84,15 @@ class Doing:
     typed: str = ""
     texts: tuple[str, ...] = ()
     windows: tuple[Window, ...] = ()
+    way: tuple[Touch, ...] = ()
     after: Held = Held()
 
     @property
     def reached(self) -> tuple[Window | None, ...]:
         """Every window that gets something of it; None is the root window."""
         keyboard = (self.keyboard,) if self.needs_keyboard else ()
-        return (*(t.window for t in self.touches), *keyboard, *self.windows)
+        passed = dict.fromkeys(t.window for t in self.way if t.window)
+        return (*(t.window for t in self.touches), *keyboard, *self.windows, *passed)
 
 
 class NotThereError(DesktopError):
@@ -116,7 +132,7 @@ def _touch(target: a.Target | None, view: DeskView) -> Touch:
     if target is None:
         if view.pointer is None:
             raise DesktopError("it acts where the pointer is, and nobody knows where that is")
-        return Touch(view.pointer, view.top(view.pointer), None)
+        return Touch(view.pointer, view.top(view.pointer), view.under)
     pixel = view.pixel(target)
     window, element = view.top(pixel), view.found.get(target)
     if element is not None and element.window and (window is None or window.id != element.window):
@@ -125,17 +141,33 @@ def _touch(target: a.Target | None, view: DeskView) -> Touch:
     return Touch(pixel, window, element)
 
 
+def _way(path: Sequence[Pixel | None], view: DeskView) -> tuple[Touch, ...]:
+    """Every pixel of the straight lines between places."""
+    pixels: dict[Pixel, None] = {}
+    for start, end in pairwise(path):
+        if start is None or end is None:
+            continue
+        (ax, ay), (bx, by) = start, end
+        steps = max(abs(bx - ax), abs(by - ay), 1)
+        for n in range(1, steps):
+            pixels[round(ax + (bx - ax) * n / steps), round(ay + (by - ay) * n / steps)] = None
+    return tuple(Touch(pixel, view.top(pixel)) for pixel in pixels)
+
+
 def _button(button: str) -> str:
     return f"click-{button}"
 
 
 def _move(action: a.Move, view: DeskView, held: Held) -> Doing:
-    return Doing(action, (_touch(action.to, view),), after=held)
+    to = _touch(action.to, view)
+    way = _way([view.pointer, to.pixel], view) if held.buttons else ()
+    return Doing(action, (to,), way=way, after=held)
 
 
 def _click(action: a.Click, view: DeskView, held: Held) -> Doing:
     down = held.keys | {*action.modifiers, _button(action.button)}
-    return Doing(action, (_touch(action.at, view),), (down,), after=held)
+    keyboard = view.focused if action.modifiers else None  # who has it gets them, whatever is clicked
+    return Doing(action, (_touch(action.at, view),), (down,), keyboard, keyboard is not None, after=held)
 
 
 def _press(action: a.Press, view: DeskView, held: Held) -> Doing:
@@ -145,12 +177,17 @@ def _press(action: a.Press, view: DeskView, held: Held) -> Doing:
 
 def _release(action: a.Release, view: DeskView, held: Held) -> Doing:
     after = replace(held, buttons=held.buttons - {action.button})
-    return Doing(action, (_touch(action.at, view),), after=after)
+    at = _touch(action.at, view)
+    way = _way([view.pointer, at.pixel], view) if held.buttons else ()
+    return Doing(action, (at,), way=way, after=after)
 
 
 def _drag(action: a.Drag, view: DeskView, held: Held) -> Doing:
     down = held.keys | {*action.modifiers, _button(action.button)}
-    return Doing(action, tuple(_touch(t, view) for t in action.path), (down,), after=held)
+    keyboard = view.focused if action.modifiers else None
+    touches = tuple(_touch(t, view) for t in action.path)
+    way = _way([t.pixel for t in touches], view)
+    return Doing(action, touches, (down,), keyboard, keyboard is not None, way=way, after=held)
 
 
 def _scroll(action: a.Scroll, view: DeskView, held: Held) -> Doing:
@@ -178,13 +215,16 @@ def _key(action: a.Key, view: DeskView, held: Held) -> Doing:
 def _key_down(action: a.KeyDown, view: DeskView, held: Held) -> Doing:
     chord = held.keys | pressed_by(action.key)
     typed = _character(action.key, held.keys)
-    return Doing(
-        action, (), (chord,), view.focused, True, typed, after=replace(held, keys=held.keys | {key_name(action.key)})
-    )
+    after = replace(held, down=held.down | {_physical(action.key)})
+    return Doing(action, (), (chord,), view.focused, True, typed, after=after)
 
 
 def _key_up(action: a.KeyUp, view: DeskView, held: Held) -> Doing:
-    return Doing(action, after=replace(held, keys=held.keys - {key_name(action.key)}))
+    return Doing(action, after=replace(held, down=held.down - {_physical(action.key)}))
+
+
+def _physical(key: str) -> tuple[str, int]:
+    return key_name(key), keysym(key if len(key) > 1 else key.lower())
 
 
 def _hotkey(action: a.Hotkey, view: DeskView, held: Held) -> Doing:
@@ -226,9 +266,10 @@ def _set_value(action: a.SetValue, view: DeskView, held: Held) -> Doing:
 
 def _focus(action: a.Focus, view: DeskView, held: Held) -> Doing:
     windows = view.named(action.window)
-    if not windows:
-        titles = ", ".join(f"{w.id} {w.title!r}" for w in view.windows[:10]) or "none"
-        raise DesktopError(f"no window {action.window!r}; there are: {titles}")
+    if len(windows) != 1:
+        titles = ", ".join(f"{w.id} {w.title!r}" for w in (windows or view.windows)[:10]) or "none"
+        many = f"{len(windows)} windows are" if windows else "no window is"
+        raise DesktopError(f"{many} {action.window!r}; there are: {titles}")
     return Doing(action, windows=windows, after=held)
 
 

@@ -1,7 +1,8 @@
 """The guard of a desktop: one action, one verdict; whatever is not allowed is refused. Pure: it never reads a clock.
 
-Whoever carries actions out asks `judge` before each, does what is allowed and nothing else, sees right before the input
-that what the verdict expects under the pointer and at the keyboard is still there, and tells `over` what came of it.
+Whoever carries actions out asks `judge` before each, does what is allowed and nothing else, sees in the moment of each
+input that what the verdict expects under the pointer and at the keyboard is still there, where it was, and tells `over`
+what came of it.
 """
 
 from __future__ import annotations
@@ -76,22 +77,6 @@ class DeskVerdict:
     def text(self) -> str:
         """The same for people."""
         return "" if self.finding is None else self.finding.text
-
-    def outdated(self, view: DeskView) -> str:
-        """What is not any more as it was judged, seen right before the input; empty: everything is.
-
-        A window that gets its keys only after it has been clicked need not have them yet.
-        """
-        for pixel, expected in self.pixels:
-            window = view.top(pixel)
-            if (window.id if window else 0) != expected:
-                return (
-                    f"at pixel {pixel} there is not window {expected} any more, but {window.id if window else 'none'}"
-                )
-        focused = view.focused.id if view.focused else 0
-        if self.keyboard and not self.pixels and focused != self.keyboard:
-            return f"not window {self.keyboard} has the keyboard any more, but {focused or 'none'}"
-        return ""
 
 
 @dataclass
@@ -258,6 +243,14 @@ class DeskGuard:
             verdict = DeskVerdict(action, Outcome.REFUSED, found)
         return self._given(verdict)
 
+    def is_irreversible(self, name: str) -> bool:
+        """Whether to act on an element of this name is."""
+        return any(like(name, known) for known in self.config.classes.elements)
+
+    def looks_after(self, action: a.DesktopAction) -> bool:
+        """Whether `over` looks at the desktop once an action is over."""
+        return self._hold is not None or action.kind in self.config.actions
+
     def over(self, verdict: DeskVerdict, result: a.ActionResult, view: DeskView) -> str:
         """An allowed action is over; what must hold after its kind is looked at.
 
@@ -269,9 +262,11 @@ class DeskGuard:
         Returns:
             What does not hold; empty: everything does.
         """
-        if not result.executed:  # nobody knows how far it came
+        if result.refused == Code.OBSERVATION_STALE:  # what it pressed was released again
+            self.held = verdict.before
+        elif not result.executed:  # nobody knows how far it came
             before, now = verdict.before, self.held
-            self.held = Held(now.keys | before.keys, now.buttons | before.buttons)
+            self.held = Held(now.down | before.down, now.buttons | before.buttons)
         if self._hold is not None:
             self._hold.result = result
             return self._hold.failing(view)
@@ -415,8 +410,9 @@ class DeskGuard:
             return True
         if isinstance(action, a.Focus | a.KeyUp) or (isinstance(action, a.Move) and not self.held.buttons):
             return False
-        elements = [t.element for t in doing.touches] + [view.focus if doing.needs_keyboard else None]
-        if any(like(e.name, name) for e in elements if e is not None for name in classes.elements):
+        elements = [t.element for t in doing.touches]
+        elements += [view.focus, *view.reachable] if doing.needs_keyboard else []
+        if any(self.is_irreversible(e.name) for e in elements if e is not None):
             return True
         if any(_fits_any(w, classes.windows) for w in doing.reached):
             return True

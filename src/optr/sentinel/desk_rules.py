@@ -181,7 +181,8 @@ class RegionsRule(DeskRule):
 
     def check(self, at: Asked) -> Finding | None:
         """A place that may not be acted on."""
-        for touch in at.doing.touches:
+        way = at.doing.way if self.allow or self.forbid else ()
+        for touch in (*at.doing.touches, *way):
             try:
                 found = self._about(_pixel(touch), at.view)
             except DesktopError as err:
@@ -349,7 +350,7 @@ class TerminalsRule(DeskRule):
     def _about_pointer(self, doing: Doing) -> str | None:
         if isinstance(doing.action, a.Invoke):
             return "something in a terminal is invoked"
-        if isinstance(doing.action, a.Drag) and not all(self._is_terminal(t.window) for t in doing.touches):
+        if isinstance(doing.action, a.Drag) and not all(self._is_terminal(w) for w in doing.reached):
             return "something is dragged into a terminal, or out of it"
         if isinstance(doing.action, a.Press | a.Release):
             return "a button is pressed or released alone over a terminal, which may drop or paste; expected a click"

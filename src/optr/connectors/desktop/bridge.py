@@ -39,6 +39,7 @@ from optr.connectors.desktop.actions import (
     Wait,
 )
 from optr.connectors.desktop.codec import check_action
+from optr.connectors.desktop.footing import Footing
 from optr.connectors.desktop.hand import Hand, Pace, Pixel, StoppedError
 from optr.connectors.desktop.keys import is_modifier, keysym, text_keysyms
 from optr.connectors.desktop.places import beside_corner, frame_rect, pixel_in
@@ -49,9 +50,6 @@ from optr.connectors.desktop.windows import Windows
 from optr.connectors.desktop.x11 import display_name
 from optr.errors import DesktopError, OptrError
 
-_FOCUS_S = 2.0
-_ELEMENT_S = 5.0
-"""How long an element may take to have the keyboard after a click [s]: a busy browser was seen to take 1.4."""
 _LAUNCH_S = 10.0
 _AGAIN_S = 0.1
 """How long after nothing was drawn it is looked again for an element: some change without a pixel [s]."""
@@ -69,7 +67,8 @@ class Helpers:
         set_value: Puts a value into an element.
         start: Starts a program by its name, with arguments; what is answered has `poll()`.
         ask: Asks a person: the question, and the time [s]; raises an OptrError or TimeoutError without an answer.
-        ready: Called right before each input; raises a StoppedError that says why there shall be none.
+        ready: Called before each input; raises a StoppedError that says why there shall be none, and answers what
+            the input rests on.
     """
 
     resolve: Callable[[Selector], Rect] | None = None
@@ -79,7 +78,7 @@ class Helpers:
     set_value: Callable[[Selector, str], object] | None = None
     start: Callable[[str, Sequence[str]], Any] | None = None
     ask: Callable[[str, float], str] | None = None
-    ready: Callable[[], None] | None = None
+    ready: Callable[[], Footing] | None = None
 
 
 class DesktopBridge:
@@ -215,7 +214,7 @@ class DesktopBridge:
     def _ready(self) -> None:
         self._go_on()
         if self.helpers.ready is not None:
-            self.helpers.ready()
+            self.hand.footing = self.helpers.ready()
 
     # Pointer
 
@@ -368,7 +367,7 @@ class DesktopBridge:
     def _focus(self, action: Focus) -> ActionResult:
         window = self.windows.find(action.window)
         self._begin()
-        self.windows.focus(window.id, _FOCUS_S)
+        self.windows.focus(window.id, self._settling.patience.focus_s)
         return ActionResult(True, Effect.CONFIRMED, answer=str(window.id))
 
     def _launch(self, action: Launch) -> ActionResult:
@@ -458,7 +457,7 @@ class DesktopBridge:
             unseen: What it is called if nothing changes.
         """
         windows = self.windows.all()
-        targets = [self.windows.at(*p) if p else next((w for w in windows if w.focused), None) for p in at]
+        targets = [_top(windows, p) if p else next((w for w in windows if w.focused), None) for p in at]
         before = self._settling.before()
         self._ready()
         self._began_ns = self._began_ns or time.monotonic_ns()
@@ -499,7 +498,8 @@ class DesktopBridge:
         window = self.windows.at(*at)
         if window is None or (window.title == "" and window.wm_class == ("", "")):
             return
-        if not self.windows.wait(lambda: self.windows.has_focus(window.id), _FOCUS_S, self._cancelled.is_set):
+        patience = self._settling.patience.focus_s
+        if not self.windows.wait(lambda: self.windows.has_focus(window.id), patience, self._cancelled.is_set):
             self._go_on()
             raise DesktopError(f"the window {window.id} {window.title!r} was clicked and did not get the keyboard")
         self.windows.ping(window.id)
@@ -520,7 +520,7 @@ class DesktopBridge:
             rect = focused() if focused else None
         if focused is None or rect is None:
             return
-        for _ in self._looks(_ELEMENT_S):
+        for _ in self._looks(self._settling.patience.element_s):
             rect = focused()
             if rect is not None and rect.holds(*at):
                 return
@@ -538,6 +538,11 @@ class DesktopBridge:
         window = self.windows.focused()
         if window is None or not self.windows.ping(window.id):
             self._settling.still(self.screen.rect, 0.1, 1.0, self._cancelled)
+
+
+def _top(windows: Sequence[Window], pixel: Pixel) -> Window | None:
+    """The uppermost window at a pixel, of windows from the lowest to the highest."""
+    return next((w for w in reversed(windows) if w.visible and w.outer.holds(*pixel)), None)
 
 
 def _check_keys(action: DesktopAction) -> None:

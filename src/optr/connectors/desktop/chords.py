@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from optr.connectors.desktop.keys import KEYS
@@ -83,6 +83,9 @@ HELD = ("ctrl", "shift", "alt", "altgr", "super")
 """Keys that change what others mean while they are down."""
 
 
+_WALKING = ("tab", "up", "down", "left", "right", "home", "end", "pageup", "pagedown", "f6", "f10", "menu")
+
+
 class KeyNameError(DesktopError):
     """No key of that name is known."""
 
@@ -125,6 +128,28 @@ def pressed_by(name: str) -> frozenset[str]:
     key = key_name(name)
     upper = len(name) == 1 and name != name.lower()
     return frozenset({key, "shift"} if upper else {key})
+
+
+def where_keys_act(keys: Sequence[str], held: Iterable[str] = ()) -> str:
+    """On what the keys of one action may act, pressed one after the other while others are held.
+
+    Returns:
+        `any`: what Tab or an arrow comes to, or what has a mnemonic; `default`: what has the keyboard, and what Enter
+        presses in its window; empty: what has the keyboard.
+    """
+    names = [name for key in keys if (name := _known(key))]
+    walk = next((place for place, name in enumerate(names) if name in _WALKING), len(names))
+    goes_on = any(name not in (*_WALKING, *HELD) for name in names[walk + 1 :])
+    mnemonic = "alt" in (*held, *names) and any(len(name) == 1 for name in names)
+    if goes_on or mnemonic:
+        return "any"
+    return "default" if "enter" in names else ""
+
+
+def _known(key: str) -> str:
+    with suppress(KeyNameError):
+        return key_name(key)
+    return ""
 
 
 def chord(text: str) -> frozenset[str]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 from optr.connectors.desktop import actions as a
+from optr.connectors.desktop.codec import check_action
 from optr.connectors.desktop.desk_hands import Ask, DeskHands
 from optr.connectors.desktop.seen import Element, Window
 from optr.connectors.desktop.session import DesktopSession
@@ -72,14 +74,14 @@ class Desk:
         """
         self._notice_corner()
         try:
-            view = self.sight.seen() if self._stopped() else self.look(action)
+            view = self.look(None if self._stopped() or not _is_sound(action) else action)
         except OptrError as err:
             return a.ActionResult(False, refused=str(Code.NO_SUCH_PLACE), text=str(err))
         with self._judging:
             verdict = self.guard.judge(action, view, time.monotonic_ns())
         if not verdict.allowed:
             return a.ActionResult(False, refused=verdict.code, text=verdict.text, details=_details(verdict))
-        return self._over(verdict, self.hands.carry_out(verdict, view.found))
+        return self._over(verdict, self.hands.carry_out(_by_id(verdict, view), view.found, view.windows), view)
 
     def look(self, action: Any = None) -> DeskView:
         """The desktop as it is now, with what lies where an action acts.
@@ -87,7 +89,7 @@ class Desk:
         Raises:
             DesktopError: If what a selector of it means is not there, or not only once.
         """
-        return self.sight.look(action, self.guard.config.freshness.oldest)
+        return self.sight.look(action, self.guard)
 
     def confirm(self, request: str) -> None:
         """A person allows what was refused with this id, once, for a while."""
@@ -125,10 +127,11 @@ class Desk:
 
     # Afterwards
 
-    def _over(self, verdict: DeskVerdict, result: a.ActionResult) -> a.ActionResult:
+    def _over(self, verdict: DeskVerdict, result: a.ActionResult, view: DeskView) -> a.ActionResult:
         details = _details(verdict)
         with self._judging:
-            said = self.guard.over(verdict, result, self.sight.seen())
+            now = self.sight.seen() if self.guard.looks_after(verdict.action) else view
+            said = self.guard.over(verdict, result, now)
             if result.refused in _RELEASED:
                 self.guard.let_go()
         self._notice_corner()
@@ -146,6 +149,21 @@ class Desk:
 
     def _stopped(self) -> Finding | None:
         return self.guard.reason if self.guard.state is GuardState.STOPPED else None
+
+
+def _by_id(verdict: DeskVerdict, view: DeskView) -> DeskVerdict:
+    """The same for the window that was judged, whatever it or another one is called by now."""
+    action = verdict.action
+    if not isinstance(action, a.Focus):
+        return verdict
+    return replace(verdict, action=replace(action, window=str(view.named(action.window)[0].id)))
+
+
+def _is_sound(action: Any) -> bool:
+    with suppress(DesktopError):
+        check_action(action)
+        return True
+    return False
 
 
 def _details(verdict: DeskVerdict) -> dict[str, Any]:

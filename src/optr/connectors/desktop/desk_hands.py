@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from optr.connectors.desktop import actions as a
 from optr.connectors.desktop.bridge import DesktopBridge, Helpers
 from optr.connectors.desktop.browser import is_browser
+from optr.connectors.desktop.footing import Footing
 from optr.connectors.desktop.hand import StoppedError
-from optr.connectors.desktop.seen import Element
+from optr.connectors.desktop.seen import Element, Window
 from optr.connectors.desktop.selectors import AbsentError
 from optr.connectors.desktop.session import DesktopSession
 from optr.connectors.desktop.sight import DeskSight
@@ -61,6 +62,7 @@ class DeskHands:
         self._stopped = stopped
         self._verdict: DeskVerdict | None = None
         self._found: Mapping[a.Target, Element] = {}
+        self._windows: Mapping[int, Window] = {}
         helpers = Helpers(
             resolve=self._resolve,
             absent=AbsentError,
@@ -79,20 +81,23 @@ class DeskHands:
             self.bridge.close()
             raise
 
-    def carry_out(self, verdict: DeskVerdict, found: Mapping[a.Target, Element]) -> a.ActionResult:
-        """Carry out what was allowed, if it still is as it was judged.
+    def carry_out(
+        self, verdict: DeskVerdict, found: Mapping[a.Target, Element], windows: Sequence[Window]
+    ) -> a.ActionResult:
+        """Carry out what was allowed, as long as it still is as it was judged.
 
         Args:
             verdict: Of the action.
             found: What each of its selectors meant when it was judged.
+            windows: As they were then.
         """
-        self._verdict, self._found = verdict, found
+        self._verdict, self._found, self._windows = verdict, found, {w.id: w for w in windows}
         try:
             return self.bridge.execute(verdict.action)
         except DesktopError as err:
             return a.ActionResult(False, text=str(err))
         finally:
-            self._verdict, self._found = None, {}
+            self._verdict, self._found, self._windows = None, {}, {}
 
     def close(self) -> None:
         """Release everything."""
@@ -130,8 +135,8 @@ class DeskHands:
         added = self.sight.browsers.options() if is_browser(words[0]) else []
         return self._session.launch([*words, *added, *arguments])
 
-    def _as_judged(self) -> None:
-        """Called right before each input: that nobody has stopped, and that the guard has judged what is there now.
+    def _as_judged(self) -> Footing:
+        """Called before each input: that the guard has allowed it, and that nobody has stopped. Tells what it rests on.
 
         Raises:
             StoppedError: Otherwise.
@@ -141,8 +146,7 @@ class DeskHands:
             raise StoppedError(str(Code.UNKNOWN_ACTION), "no guard has judged it")
         if reason := self._stopped():
             raise StoppedError(str(reason.code), reason.text)
-        if said := verdict.outdated(self.sight.seen()):
-            raise StoppedError(str(Code.OBSERVATION_STALE), said)
+        return Footing(dict(verdict.pixels), verdict.keyboard, self._windows)
 
     def _known_tree(self) -> Tree:
         if self.sight.tree is None:

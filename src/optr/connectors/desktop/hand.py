@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,8 +17,10 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 from optr.connectors.desktop.chords import key_of
+from optr.connectors.desktop.footing import Footing
 from optr.connectors.desktop.keymap import Keymap, Stroke
 from optr.connectors.desktop.keys import KEYS, keysym, text_keysyms
+from optr.connectors.desktop.manager_turn import ManagerTurn
 from optr.connectors.desktop.pyautogui_copy import load_pyautogui
 from optr.connectors.desktop.x11 import X11, is_gone
 from optr.errors import DesktopError
@@ -31,13 +33,14 @@ _DRAG_STEP_S = 0.01
 _SHIFT, _CAPS = KEYS["shift"], KEYS["caps_lock"]
 
 Pixel = tuple[int, int]
+_Wrong = Callable[[Footing, Any], str]
 
 
 class StoppedError(DesktopError):
     """Input was stopped half-way, and everything was released.
 
     Attributes:
-        code: `FAIL_SAFE`, `CANCELLED` or `CLOSED`.
+        code: `FAIL_SAFE`, `CANCELLED`, `CLOSED`, `OBSERVATION_STALE`, or of whoever allowed it no more.
     """
 
     def __init__(self, code: str, text: str) -> None:
@@ -74,6 +77,7 @@ class Hand:
         size: Of the screen [px].
         input_ns: When the last input was given [ns of the steady clock]; 0: there was none.
         stopped: Why nothing is pressed any more; empty: it is.
+        footing: What every press, turn and move rests on, looked at in the moment that it is given; None: nothing.
 
     Raises:
         DesktopError: If the display cannot be reached, or PyAutoGUI is not installed.
@@ -84,16 +88,21 @@ class Hand:
         self._x = X11(display)
         self.input_ns = self._pressed_ns = 0
         self.stopped = ""
+        self.footing: Footing | None = None
+        self._pressed_on = 0
         self._held_buttons: set[str] = set()
         self._held_codes: set[int] = set()
+        self._silent: set[int] = set()
         self._giving = threading.RLock()
         self._cancelled = threading.Event()
         self._asked: set[threading.Event] = set()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._manager = ManagerTurn(display)
         try:
             self._keymap = Keymap(self._x)
             self._gui = load_pyautogui(display)
         except BaseException:
+            self._manager.close()
             self._x.close()
             raise
         self.size: Pixel = tuple(self._gui.size())
@@ -149,7 +158,7 @@ class Hand:
                 self._press(path[0], button)
                 self._wait(self.pace.hold_s)
                 for place in _steps(path, max(2, round(seconds / _DRAG_STEP_S))):
-                    self._move(place)
+                    self._move(place, on_the_way=place not in path)
                     self._wait(_DRAG_STEP_S)
                 self._wait(self.pace.hold_s)
                 self._release(button)
@@ -168,13 +177,17 @@ class Hand:
         self._do(job)
 
     def key_down(self, key: str) -> None:
-        """Press a key, and keep it down."""
+        """Press a key, and keep it down; it is pressed once, however long.
+
+        X would press it again and again, in whichever window has the keyboard by then.
+        """
         wanted = keysym(key)
 
         def job() -> None:
             *shift, stroke = self._strokes([wanted])
             for one in (*shift, stroke):
                 self._press_key(one)
+            self._repeat((stroke.code,), False)
             for one in shift:
                 self._release_key(one)
 
@@ -183,7 +196,13 @@ class Hand:
     def key_up(self, key: str) -> None:
         """Release a key."""
         wanted = keysym(key)
-        self._do(lambda: self._release_key(self._strokes([wanted])[-1]))
+
+        def job() -> None:
+            stroke = self._strokes([wanted])[-1]
+            self._release_key(stroke)
+            self._repeat((stroke.code,), True)
+
+        self._do(job)
 
     def hotkey(self, keys: Sequence[str], count: int = 1) -> None:
         """Press keys one after the other, release them in the opposite order; `count` times."""
@@ -257,6 +276,24 @@ class Hand:
             self._x.display.sync()
             self._held_buttons.clear()
             self._held_codes.clear()
+            self._pressed_on = 0
+            self._repeat(tuple(self._silent), True)
+
+    def _take_back(self, buttons: Collection[str], codes: Collection[int]) -> None:
+        """Release what an input pressed that was not finished. What was down before stays so."""
+        from Xlib import X
+        from Xlib.ext.xtest import fake_input
+
+        with self._giving, self._x.lock:
+            for button in buttons:
+                fake_input(self._x.display, X.ButtonRelease, _NUMBERS[button])
+            for code in codes:
+                fake_input(self._x.display, X.KeyRelease, code)
+            self._x.display.sync()
+            self._held_buttons -= set(buttons)
+            self._held_codes -= set(codes)
+            self._pressed_on = self._pressed_on if self._held_buttons else 0
+            self._repeat(tuple(self._silent & set(codes)), True)
 
     def rearm(self) -> None:
         """Allow input again after the fail-safe.
@@ -279,7 +316,13 @@ class Hand:
             self.cancel()
         self._jobs.put(None)
         self._worker.join()
-        last = (self.release_all, self._keymap.take_back, self._gui.platformModule._display.close, self._x.close)
+        last = (
+            self.release_all,
+            self._keymap.take_back,
+            self._gui.platformModule._display.close,
+            self._manager.close,
+            self._x.close,
+        )
         for one in last:
             with suppress(Exception):
                 one()
@@ -309,11 +352,15 @@ class Hand:
             if order is None:
                 return
             self._cancelled = order.cancelled
+            buttons, codes = frozenset(self._held_buttons), frozenset(self._held_codes)
             try:
                 order.done.set_result(order.what())
             except BaseException as err:  # belongs to whoever asked
                 with suppress(Exception):
-                    self.release_all()
+                    if isinstance(err, StoppedError) and err.code == "OBSERVATION_STALE":
+                        self._take_back(self._held_buttons - buttons, self._held_codes - codes)
+                    else:
+                        self.release_all()
                 order.done.set_exception(self._understood(err))
 
     def _understood(self, err: BaseException) -> BaseException:
@@ -339,20 +386,41 @@ class Hand:
         text = "the pointer was put into a corner of the screen: all is released, nothing is pressed until rearm"
         return StoppedError("FAIL_SAFE", text)
 
-    def _give(self, put: Callable[[], Any], press: bool = True) -> None:
-        """One input; between the look whether to go on and the input itself nobody can cancel."""
+    def _give(self, put: Callable[[], Any], wrong: _Wrong | None = None, press: bool = True) -> None:
+        """One input; between the look whether to go on and the input itself nobody can cancel.
+
+        Args:
+            put: The input.
+            wrong: Says what it rests on and is not so any more.
+            press: Whether it is one that the next one keeps a distance from.
+        """
         with self._giving:
             if self._cancelled.is_set():
                 raise StoppedError("CANCELLED", "cancelled; everything was released")
             if self.stopped:
                 raise self._refusal()
             try:
-                put()
+                self._put(put, wrong)
             except self._gui.FailSafeException:
                 self._fail_safe()
             self.input_ns = time.monotonic_ns()
             if press:
                 self._pressed_ns = self.input_ns
+
+    def _put(self, put: Callable[[], Any], wrong: _Wrong | None) -> None:
+        """Nothing else happens in the X server between the look at what an input rests on and the input."""
+        if self.footing is None or wrong is None:
+            put()
+            return
+        display = self._gui.platformModule._display
+        display.grab_server()
+        try:
+            if said := wrong(self.footing, display):
+                raise StoppedError("OBSERVATION_STALE", said)
+            put()
+        finally:
+            display.ungrab_server()
+            display.flush()
 
     def _wait(self, seconds: float) -> None:
         if self._cancelled.wait(seconds):
@@ -363,41 +431,59 @@ class Hand:
         if left > 0:
             self._wait(left)
 
-    def _move(self, to: Pixel) -> None:
-        self._give(lambda: self._gui.moveTo(*to, _pause=False), press=False)
+    def _move(self, to: Pixel, on_the_way: bool = False) -> None:
+        def wrong(footing: Footing, display: Any) -> str:
+            here = "" if on_the_way else footing.wrong_at(display, to)
+            return here or footing.wrong_place(display, self._pressed_on)
+
+        self._give(lambda: self._gui.moveTo(*to, _pause=False), wrong, press=False)
 
     def _press(self, at: Pixel | None, button: str) -> None:
         if at is not None and at != self.position():
             self._move(at)
         self._pace()
+        if self.footing is not None:
+            self._manager.done()
         x, y = at or self.position()
 
         def put() -> None:
             self._gui.failSafeCheck()
             self._held_buttons.add(button)
             self._gui.platformModule._mouseDown(x, y, button)
+            self._pressed_on = self.footing.pixels.get((x, y), 0) if self.footing else 0
 
-        self._give(put)
+        def wrong(footing: Footing, display: Any) -> str:
+            asked = "a window was to be moved or raised meanwhile" if self._manager.asked_again() else ""
+            return footing.wrong_at(display) or asked
+
+        self._give(put, wrong)
 
     def _release(self, button: str) -> None:
+        x, y = self.position()
+
+        def wrong(footing: Footing, display: Any) -> str:
+            return footing.wrong_at(display) or footing.wrong_place(display, self._pressed_on)
+
         def put() -> None:
             self._gui.failSafeCheck()
-            self._gui.platformModule._mouseUp(*self.position(), button)
+            self._gui.platformModule._mouseUp(x, y, button)
             self._held_buttons.discard(button)
 
-        self._give(put)
+        self._give(put, wrong)
+        if not self._held_buttons:
+            self._pressed_on = 0
 
     def _turn(self, wheel: Callable[..., None], notches: int) -> None:
         for _ in range(abs(notches)):
             self._pace()
-            self._give(lambda: wheel(1 if notches > 0 else -1, _pause=False))
+            self._give(lambda: wheel(1 if notches > 0 else -1, _pause=False), Footing.wrong_at)
 
     def _press_key(self, stroke: Stroke) -> None:
         def put() -> None:
             self._held_codes.add(stroke.code)
             self._gui.keyDown(f"code{stroke.code}", _pause=False)
 
-        self._give(put)
+        self._give(put, Footing.wrong_keyboard)
 
     def _release_key(self, stroke: Stroke) -> None:
         def put() -> None:
@@ -461,6 +547,21 @@ class Hand:
                 start, lent = place, set()
             lent.add(one)
         yield start, len(wanted)
+
+    def _repeat(self, codes: Sequence[int], on: bool) -> None:
+        """Have keys repeat while they are down, or not; those that never did stay as they are."""
+        from Xlib import X
+
+        with self._x.lock:
+            repeating = self._x.display.get_keyboard_control().auto_repeats
+            for code in codes:
+                if on and code in self._silent:
+                    self._silent.discard(code)
+                    self._x.display.change_keyboard_control(key=code, auto_repeat_mode=X.AutoRepeatModeOn)
+                elif not on and repeating[code // 8] >> code % 8 & 1:
+                    self._silent.add(code)
+                    self._x.display.change_keyboard_control(key=code, auto_repeat_mode=X.AutoRepeatModeOff)
+            self._x.display.sync()
 
     def _tap(self, wanted: int) -> None:
         stroke = self._keymap.stroke(wanted)

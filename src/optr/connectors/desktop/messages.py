@@ -135,6 +135,8 @@ def window_fields(window: Window) -> dict[str, Any]:
         "wm_instance": window.wm_class[1],
         "place": rect_fields(window.rect),
         "outer": rect_fields(window.outer),
+        "frame": window.frame,
+        "inner": rect_fields(window.inner),
     }
 
 
@@ -151,6 +153,8 @@ def window_of(msg: Any) -> Window:
         bool(msg.focused),
         int(msg.layer),
         bool(msg.visible),
+        int(msg.frame),
+        rect_of(msg.inner),
     )
 
 

@@ -33,6 +33,8 @@ class Window:
         focused: Whether it has the keyboard.
         layer: Place in the order of what lies over what; 0 is the lowest.
         visible: Whether it is mapped, on this workspace and not minimised.
+        frame: Id of the child of the root window in X that it is in; itself, if nobody has framed it.
+        inner: What X says of its place, with the shadow that it may have [px]; None: unknown.
     """
 
     id: int
@@ -44,6 +46,8 @@ class Window:
     focused: bool
     layer: int
     visible: bool
+    frame: int = 0
+    inner: Rect | None = None
 
 
 @dataclass(frozen=True)

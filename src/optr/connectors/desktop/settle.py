@@ -30,12 +30,16 @@ class Patience:
         quiet_s: How long nothing may be drawn until it has settled [s].
         settle_s: The longest for that [s]: a film never settles.
         hover_s: How long what the pointer does by being there is waited for [s].
+        focus_s: How long a window may take to get the keyboard [s].
+        element_s: How long an element may take to have it after a click [s]: a busy browser was seen to take 1.4.
     """
 
     effect_s: float = 0.5
     quiet_s: float = 0.03
     settle_s: float = 2.0
     hover_s: float = 0.006
+    focus_s: float = 2.0
+    element_s: float = 5.0
 
 
 @dataclass(frozen=True)

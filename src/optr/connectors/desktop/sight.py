@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from optr.connectors.desktop import actions as a
 from optr.connectors.desktop.browser import Browsers
+from optr.connectors.desktop.chords import where_keys_act
 from optr.connectors.desktop.finder import Finder
 from optr.connectors.desktop.ocr import Ocr
 from optr.connectors.desktop.screen import Screen
-from optr.connectors.desktop.seen import Element
-from optr.connectors.desktop.view import DeskView
+from optr.connectors.desktop.seen import Element, Window
+from optr.connectors.desktop.view import DeskView, Pixel
 from optr.connectors.desktop.windows import Windows
 from optr.errors import DesktopError
+from optr.sentinel.desk_rules import WindowsRule
 
 if TYPE_CHECKING:
     from optr.connectors.desktop.tree import Tree
     from optr.connectors.desktop.tree_reader import Limits
+    from optr.sentinel.desk_guard import DeskGuard
 
 _LOOKS = 3
 """How often it is looked anew if a look took longer than what was seen stays fresh."""
@@ -74,12 +78,12 @@ class DeskSight:
         self._opened = (screen, windows)
         return self
 
-    def look(self, action: Any = None, oldest_s: float = 1.0) -> DeskView:
+    def look(self, action: Any, guard: DeskGuard) -> DeskView:
         """The desktop as it is now, with what lies where an action acts.
 
         Args:
             action: The action; None: none.
-            oldest_s: How long what was seen stays fresh [s].
+            guard: Who is to judge it: how fresh that has to be, which windows may be asked, what is irreversible.
 
         Raises:
             DesktopError: If what a selector of it means is not there, or not only once.
@@ -88,8 +92,15 @@ class DeskSight:
             stamp = time.monotonic_ns()
             found: dict[a.Target, Element] = {t: self.finder.reach(t) for t in selectors(action)}
             view = self.seen(stamp, found)
-            view = replace(view, found={**found, **self._pointed_at(action, view)}, focus=self._focus(action, view))
-            if (time.monotonic_ns() - stamp) * 1e-9 < oldest_s:
+            found |= self._pointed_at(action, view, guard)
+            view = replace(
+                view,
+                found=found,
+                under=self._under(action, view, guard),
+                focus=self._focus(action, view, guard),
+                reachable=self._reachable(action, view, guard),
+            )
+            if (time.monotonic_ns() - stamp) * 1e-9 < guard.config.freshness.oldest:
                 break
         return view
 
@@ -117,25 +128,63 @@ class DeskSight:
         for part in self._opened:
             part.close()
 
-    def _pointed_at(self, action: Any, view: DeskView) -> dict[a.Target, Element]:
-        """What is at the places that an action names by numbers: a button that deletes is one there, too."""
+    def _pointed_at(self, action: Any, view: DeskView, guard: DeskGuard) -> dict[a.Target, Element]:
+        """What is at the places that an action names by numbers: a button that deletes is one there, too.
+
+        Nothing is looked up where no name makes a difference: a long drag reads the tree for each of its places.
+        """
         found: dict[a.Target, Element] = {}
-        for target in targets(action) if isinstance(action, _POINTED) else ():
+        for target in targets(action) if guard.config.classes.elements and isinstance(action, _POINTED) else ():
             if isinstance(target, a.Point):
                 with suppress(DesktopError):  # the guard says where it is not
-                    pixel = view.pixel(target)
-                    window = view.top(pixel)
-                    element = self.tree.at(pixel, window) if self.tree and window else None
-                    if element is not None:
+                    if (element := self._element_at(view.pixel(target), view, guard)) is not None:
                         found[target] = element
         return found
 
-    def _focus(self, action: Any, view: DeskView) -> Element | None:
+    def _under(self, action: Any, view: DeskView, guard: DeskGuard) -> Element | None:
+        """The same, for an action that names no place and so acts where the pointer is."""
+        where_it_is = isinstance(action, a.Click | a.Press | a.Release) and action.at is None
+        return self._element_at(view.pointer, view, guard) if where_it_is and view.pointer is not None else None
+
+    def _element_at(self, pixel: Pixel, view: DeskView, guard: DeskGuard) -> Element | None:
+        window = view.top(pixel)
+        if self.tree is None or not _may_ask(window, guard):
+            return None
+        return self.tree.at(pixel, window, view.windows)
+
+    def _focus(self, action: Any, view: DeskView, guard: DeskGuard) -> Element | None:
         if isinstance(action, a.Type) and action.into is not None:  # it will have the keyboard
             return None
-        if not isinstance(action, _KEYED) or self.tree is None or view.focused is None:
+        if not isinstance(action, _KEYED) or self.tree is None or not _may_ask(view.focused, guard):
             return None
-        return self.tree.focused(view.focused)
+        return self.tree.focused(view.focused, view.windows)
+
+    def _reachable(self, action: Any, view: DeskView, guard: DeskGuard) -> tuple[Element, ...]:
+        how = where_keys_act(_keys(action), guard.held.keys)
+        into = action.into if isinstance(action, a.Type) else None
+        window = view.focused
+        if into is not None:
+            with suppress(DesktopError):  # the guard says where it is not
+                window = view.top(view.pixel(into))
+        if not how or self.tree is None or not _may_ask(window, guard):
+            return ()
+        wanted = lambda _, name: guard.is_irreversible(name)  # noqa: E731
+        found = self.tree.search("", wanted, window, view.windows).items
+        return tuple(e for e in found if how == "any" or "default" in e.states)
+
+
+def _may_ask(window: Window | None, guard: DeskGuard) -> TypeGuard[Window]:
+    """Whether a window is one that may be reached; others are refused, whatever is in them."""
+    return window is not None and guard.config.rule(WindowsRule).about(window) is None
+
+
+def _keys(action: Any) -> Sequence[str]:
+    """The keys that an action presses, one after the other."""
+    if isinstance(action, a.Type):
+        return tuple(action.text)
+    if isinstance(action, a.Key | a.KeyDown):
+        return (action.key,)
+    return action.keys if isinstance(action, a.Hotkey) else ()
 
 
 def targets(action: Any) -> tuple[a.Target, ...]:

@@ -106,17 +106,35 @@ class Tree:
         with self._lock:
             return self._search(role, wanted, window, windows)
 
-    def at(self, pixel: tuple[int, int], window: Window) -> Element | None:
-        """The smallest element of a window that holds a pixel, one that has a name or an action before others."""
-        here = [e for e in self.search(window=window).items if e.rect is not None and e.rect.holds(*pixel)]
+    def at(self, pixel: tuple[int, int], window: Window, windows: Sequence[Window] | None = None) -> Element | None:
+        """The smallest element of a window that holds a pixel, one that has a name or an action before others.
+
+        Args:
+            pixel: On the whole screen.
+            window: Of a program.
+            windows: Those of now, if they are known already.
+        """
+        windows = tuple(self._windows()) if windows is None else windows
+        here: list[Element] = []
+        with self._lock:
+            for nodes in self._reader.read(self._asked(window, windows), ""):
+                owners = Owners(self._bus, nodes, windows, self.limits.depth)
+                placed = [i for i in nodes.items.values() if is_shown(i) and "Component" in i.interfaces]
+                told = self._bus.call_many([extents(i.reference) for i in placed], self.limits.seconds)
+                rects = [rect_of(answer.body[0]) if answer.body else None for answer in told]
+                near = [self._named(i) for i, r in zip(placed, rects, strict=False) if r and r.holds(*pixel)]
+                own = [i for i in near if (top := owners.top(i)) is not None and top.id == window.id]
+                here += self._describe(own, nodes, owners)
+        here = [e for e in here if e.rect is not None and e.rect.holds(*pixel)]
         return min(here, key=lambda e: (not (e.name or e.actions), _area(e)), default=None)
 
-    def focused(self, window: Window) -> Element | None:
+    def focused(self, window: Window, windows: Sequence[Window] | None = None) -> Element | None:
         """The element of a window that has the keyboard, or would have it; None: nobody says so."""
+        windows = tuple(self._windows()) if windows is None else windows
         with self._lock:
             for nodes in self._reader.read(self._asked(window, (window,)), ""):
                 found = [i for i in nodes.items.values() if is_shown(i) and i.states & bit("focused")]
-                elements = self._describe(found, nodes, Owners(self._bus, nodes, self._windows(), self.limits.depth))
+                elements = self._describe(found, nodes, Owners(self._bus, nodes, windows, self.limits.depth))
                 own = [e for e in elements if e.window == window.id and e.rect]
                 if own:
                     return min(own, key=_area)
@@ -224,11 +242,15 @@ class Tree:
             its = role_name(item.role)
             if not is_shown(item) or (role and its != role):
                 continue
-            if not item.name and its in _NAMELESS:
-                item = item._replace(name=self._label(item.reference))
+            item = self._named(item)
             if wanted is None or wanted(its, _spaced(item.name)):
                 found.append(item)
         return found
+
+    def _named(self, item: CacheItem) -> CacheItem:
+        if item.name or role_name(item.role) not in _NAMELESS:
+            return item
+        return item._replace(name=self._label(item.reference))
 
     def _label(self, reference: Reference) -> str:
         """Name of what stands beside an element to name it."""

@@ -48,7 +48,10 @@ class DeskView:
         windows: Every window that can be seen or clicked, menus and tooltips too; no two of one layer.
         monitors: By RandR.
         pointer: Where the pointer is; None: unknown.
+        under: The element under the pointer, where it is known.
         focus: The element that has the keyboard, where it is known.
+        reachable: Elements to act on which may be irreversible, and to which the keys of an action may come: by Tab,
+            by a mnemonic, or as what Enter presses.
         found: What lies at a target: what each selector was resolved to, and elements known at points.
         stamp_ns: When it was seen [ns of the steady clock].
     """
@@ -57,7 +60,9 @@ class DeskView:
     windows: tuple[Window, ...] = ()
     monitors: tuple[Monitor, ...] = ()
     pointer: Pixel | None = None
+    under: Element | None = None
     focus: Element | None = None
+    reachable: tuple[Element, ...] = ()
     found: Mapping[Target, Element] = field(default_factory=dict)
     stamp_ns: int = 0
 
@@ -109,11 +114,10 @@ class DeskView:
         return next((w for w in self.windows if w.id == window_id), None)
 
     def named(self, text: str) -> tuple[Window, ...]:
-        """Windows with this id, or whose title or class holds the text, whatever its case."""
-        if text.isdecimal() and (by_id := self.window(int(text))) is not None:
-            return (by_id,)
+        """Windows with this id or title, else those whose title or class holds the text, whatever its case."""
+        exact = tuple(w for w in self.windows if text in (str(w.id), hex(w.id), w.title))
         wanted = text.casefold()
-        return tuple(w for w in self.windows if any(wanted in t.casefold() for t in (w.title, *w.wm_class)))
+        return exact or tuple(w for w in self.windows if any(wanted in t.casefold() for t in (w.title, *w.wm_class)))
 
     def wrong(self) -> str:
         """What contradicts itself in it; empty: nothing."""

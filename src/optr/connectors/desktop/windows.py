@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -11,8 +11,11 @@ from typing import Any
 from optr.connectors.desktop.actions import Rect
 from optr.connectors.desktop.screen import overlap
 from optr.connectors.desktop.seen import Window
-from optr.connectors.desktop.x11 import X11
+from optr.connectors.desktop.x11 import X11, Question, property_numbers, property_words
 from optr.errors import DesktopError
+
+_PROPERTIES = ("_GTK_FRAME_EXTENTS", "WM_CLASS", "_NET_WM_NAME", "WM_NAME", "_NET_WM_PID")
+_ASKED = 4 + len(_PROPERTIES)
 
 
 class Windows:
@@ -35,18 +38,10 @@ class Windows:
 
     def all(self) -> tuple[Window, ...]:
         """Every window, from the lowest to the highest; minimised ones first."""
-        from Xlib.error import XError
-
         with self._x.lock:
-            clients = self._x.numbers(self._x.root, "_NET_CLIENT_LIST_STACKING")
-            tops = {self._top(c): c for c in clients}
+            tops = {t: c for c, t in self._tops(self._x.numbers(self._x.root, "_NET_CLIENT_LIST_STACKING")).items()}
             stack = [int(w.id) for w in self._x.root.query_tree().children]
-            focused = self._focused()
-            found = []
-            for top in stack:
-                with suppress(XError, _GoneError):  # it has gone meanwhile
-                    found.append(self._seen(top, tops.get(top), focused))
-        shown = [w for w in found if w is not None]
+            shown = self._seen(stack, tops, self._focused())
         shown.sort(key=lambda w: w.visible)
         return tuple(replace(w, layer=layer) for layer, w in enumerate(shown))
 
@@ -55,8 +50,8 @@ class Windows:
         with self._x.lock:
             top = self._x.root.translate_coords(self._x.root, int(x), int(y)).child
             number = int(top.id) if top else 0
-            tops = {self._top(c): c for c in self._x.numbers(self._x.root, "_NET_CLIENT_LIST_STACKING")}
-        wanted = tops.get(number, number)
+            tops = self._tops(self._x.numbers(self._x.root, "_NET_CLIENT_LIST_STACKING"))
+        wanted = next((client for client, top in tops.items() if top == number), number)
         return next((w for w in self.all() if w.id == wanted), None)
 
     def focused(self) -> Window | None:
@@ -167,15 +162,17 @@ class Windows:
             self._events.display.sync()
         return True
 
-    def _top(self, number: int) -> int:
-        """The child of the root that a window is in: its frame."""
-        from Xlib.error import XError
-
-        window = self._x.window(number)
-        with suppress(XError):
-            while (parent := window.query_tree().parent) and parent.id != self._x.root.id:
-                window = parent
-        return int(window.id)
+    def _tops(self, numbers: Sequence[int]) -> dict[int, int]:
+        """The children of the root that windows are in: their frames."""
+        tops = dict(zip(numbers, numbers, strict=True))
+        climbing = list(numbers)
+        while climbing:
+            answers = self._x.ask_all([("QueryTree", {"window": tops[n]}) for n in climbing])
+            up = [(n, int(t.parent.id)) for n, t in zip(climbing, answers, strict=True) if t and t.parent]
+            up = [(n, parent) for n, parent in up if parent != self._x.root.id]
+            tops.update(up)
+            climbing = [n for n, _ in up]
+        return tops
 
     def _focused(self) -> int:
         """The window that the keys go to: what X says, as the window manager's word comes earlier."""
@@ -194,45 +191,59 @@ class Windows:
             return int(holder.id) if holder and holder.id in clients else 0
         return 0
 
-    def _seen(self, top: int, client: int | None, focused: int) -> Window | None:
-        """A child of the root as a window; None: it is nothing that anybody sees."""
+    def _seen(self, stack: Sequence[int], tops: Mapping[int, int], focused: int) -> list[Window]:
+        """Of the children of the root those that anybody sees, and all that the window manager manages."""
         from Xlib import X
 
-        frame = self._x.window(top)
-        attributes = frame.get_attributes()
-        mapped = attributes.map_state == X.IsViewable
-        if client is None and (not mapped or attributes.win_class != X.InputOutput):
-            return None
-        outer = self._rect(frame)
-        if client is None and not _on_screen(outer, self._x.display.screen()):
-            return None
-        number = client or top
-        window = self._x.window(number)
-        rect, outer = self._without_shadow(window, self._rect(window), outer)
-        names = window.get_wm_class() or ("", "")
-        title = self._x.words(window, "_NET_WM_NAME") or self._x.words(window, "WM_NAME") or ("",)
-        pid = self._x.numbers(window, "_NET_WM_PID") or (0,)
-        return Window(number, title[0], (names[1], names[0]), pid[0], rect, outer, number == focused, 0, mapped)
+        attributes = self._x.ask_all([("GetWindowAttributes", {"window": top}) for top in stack])
+        mapped = {t: a.map_state == X.IsViewable for t, a in zip(stack, attributes, strict=True) if a}
+        solid = {t for t, a in zip(stack, attributes, strict=True) if a and a.win_class == X.InputOutput}
+        kept = [t for t in mapped if t in tops or (mapped[t] and t in solid)]
+        answers = self._x.ask_all([q for t in kept for q in self._questions(t, tops.get(t, t))])
+        found = []
+        for number, top in enumerate(kept):
+            told = answers[_ASKED * number : _ASKED * (number + 1)]
+            if all(told):  # else it has gone meanwhile
+                found.append(_window(top, tops.get(top), told, focused, mapped[top]))
+        screen = self._x.display.screen()
+        return [w for w in found if w.id in tops.values() or _on_screen(w.outer, screen)]
 
-    def _without_shadow(self, window: Any, rect: Rect, outer: Rect) -> tuple[Rect, Rect]:
-        """Some windows have a shadow around them that they do not count as theirs."""
-        extents = self._x.numbers(window, "_GTK_FRAME_EXTENTS")
-        if len(extents) != 4 or not any(extents):
-            return rect, outer
-        left, right, top, bottom = extents
-        inner = Rect(rect.x + left, rect.y + top, rect.width - left - right, rect.height - top - bottom)
-        return inner, inner
-
-    def _rect(self, window: Any) -> Rect:
-        shape = window.get_geometry()
-        place = self._x.root.translate_coords(window, 0, 0)
-        if place is None:
-            raise _GoneError
-        return Rect(int(place.x), int(place.y), int(shape.width), int(shape.height))
+    def _questions(self, top: int, number: int) -> list[Question]:
+        root = self._x.root.id
+        places = [
+            question
+            for window in (top, number)
+            for question in (
+                ("GetGeometry", {"drawable": window}),
+                ("TranslateCoords", {"src_wid": window, "dst_wid": root, "src_x": 0, "src_y": 0}),
+            )
+        ]
+        return [*places, *(self._x.property_question(number, name) for name in _PROPERTIES)]
 
 
-class _GoneError(Exception):
-    """The window has gone while it was asked."""
+def _window(top: int, client: int | None, told: Sequence[Any], focused: int, mapped: bool) -> Window:
+    """A child of the root as a window, out of what was asked about it and the window in it."""
+    outer, inner = _rect(*told[0:2]), _rect(*told[2:4])
+    extents, name, title, old_title, pid = told[4:]
+    rect, outer = _without_shadow(inner, outer, property_numbers(extents))
+    names = (*property_words(name), "", "")
+    titles = property_words(title) or property_words(old_title) or ("",)
+    number = client or top
+    known = (number, titles[0], (names[1], names[0]), (*property_numbers(pid), 0)[0], rect, outer)
+    return Window(*known, number == focused, 0, mapped, top, inner)
+
+
+def _without_shadow(inner: Rect, outer: Rect, extents: Sequence[int]) -> tuple[Rect, Rect]:
+    """Some windows have a shadow around them that they do not count as theirs."""
+    if len(extents) != 4 or not any(extents):
+        return inner, outer
+    left, right, top, bottom = extents
+    rect = Rect(inner.x + left, inner.y + top, inner.width - left - right, inner.height - top - bottom)
+    return rect, rect
+
+
+def _rect(shape: Any, place: Any) -> Rect:
+    return Rect(int(place.x), int(place.y), int(shape.width), int(shape.height))
 
 
 def _answers(event: Any, ping: int, stamp: int) -> bool:

@@ -11,13 +11,16 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from optr.errors import DesktopError
 
 _SOCKETS = Path("/tmp/.X11-unix")
+
+Question = tuple[str, dict[str, Any]]
+"""Name of a request of X that is answered, and its fields."""
 
 
 def display_name(display: str | None = None, environ: Mapping[str, str] | None = None) -> str:
@@ -107,6 +110,31 @@ def is_gone(error: BaseException) -> bool:
     return isinstance(error, ConnectionClosedError | BrokenPipeError | ConnectionResetError)
 
 
+def property_numbers(answer: Any) -> tuple[int, ...]:
+    """What `numbers` tells, out of an answer to a `property_question`."""
+    return _numbers(_value(answer))
+
+
+def property_words(answer: Any) -> tuple[str, ...]:
+    """What `words` tells, out of an answer to a `property_question`."""
+    return _words(_value(answer))
+
+
+def _value(answer: Any) -> Any:
+    return answer.value[1] if answer is not None and answer.property_type else None
+
+
+def _numbers(value: Any) -> tuple[int, ...]:
+    return tuple(int(v) for v in value) if value is not None and not isinstance(value, bytes | str) else ()
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    if value is None or not isinstance(value, bytes | str):
+        return ()
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    return tuple(text.rstrip("\0").split("\0"))
+
+
 class X11:
     """One connection, used by any thread under its lock.
 
@@ -140,16 +168,41 @@ class X11:
 
     def numbers(self, window: Any, name: str) -> tuple[int, ...]:
         """A property made of numbers; empty if the window has none, or is gone."""
-        value = self._property(window, name)
-        return tuple(int(v) for v in value) if value is not None and not isinstance(value, bytes | str) else ()
+        return _numbers(self._property(window, name))
 
     def words(self, window: Any, name: str) -> tuple[str, ...]:
         """A property made of texts that end with zeros; empty if the window has none, or is gone."""
-        value = self._property(window, name)
-        if value is None or not isinstance(value, bytes | str):
-            return ()
-        text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-        return tuple(text.rstrip("\0").split("\0"))
+        return _words(self._property(window, name))
+
+    def ask_all(self, questions: Sequence[Question]) -> list[Any]:
+        """Answers to several questions that are sent together: a tenth of the time of one after the other.
+
+        Args:
+            questions: Names of requests of X, with what each asks about.
+
+        Returns:
+            In the same order; None: the window is gone.
+        """
+        from Xlib.error import XError
+        from Xlib.protocol import request
+
+        inner = self.display.display
+        asked = [getattr(request, name)(display=inner, defer=True, **about) for name, about in questions]
+        answers = []
+        for one in asked:
+            try:
+                one.reply()
+                answers.append(one)
+            except XError:
+                answers.append(None)
+        return answers
+
+    def property_question(self, number: int, name: str) -> Question:
+        """Asks for a property of a window, up to 64 kB of it; `property_numbers` and `property_words` read it."""
+        from Xlib import X
+
+        about = {"window": number, "property": self.atom(name), "type": X.AnyPropertyType}
+        return "GetProperty", {**about, "delete": False, "long_offset": 0, "long_length": 1 << 14}
 
     def _property(self, window: Any, name: str) -> Any:
         from Xlib import X
