@@ -32,6 +32,7 @@ from optr.connectors.desktop.actions import (
 )
 from optr.connectors.desktop.hand import Hand
 from optr.connectors.desktop.messages import action_fields
+from optr.connectors.desktop.session import DesktopSession
 from optr.connectors.desktop.x11 import X11
 from optr.ros.desk_convert import to_msg
 from optr.ros.qos import EVENT_QOS
@@ -340,6 +341,19 @@ def test_a_desktop_that_dies_is_seen_and_another_one_is_taken(graph, seat):
     with pad_on(seat) as pad:
         assert seat.do(Click(middle(pad))).executed
     assert not os.path.exists(before)
+
+
+def test_a_desktop_that_dies_on_a_display_that_stays_leaves_nothing_pressed(tmp_path, watch):
+    with DesktopSession(640, 480) as session:
+        with DeskGraph(tmp_path / "guest", watch, "guest", display=session.display) as running:
+            seat = running.seat
+            seat.wait_ready()
+            assert seat.state.display == session.display
+            with pad_on(seat) as pad:
+                assert seat.do(Press(middle(pad))).executed and button_down(session.display)
+                running.kill("desktop")
+                watch.until(lambda: not button_down(session.display), 5, "released")
+        X11(session.display).close()  # it is still there
 
 
 # -- pictures ------------------------------------------------------------------------------------------------------

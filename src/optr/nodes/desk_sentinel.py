@@ -17,6 +17,7 @@ from typing import Any
 from std_srvs.srv import Trigger
 
 from optr.connectors.desktop.actions import ACTIONS, Ask, Focus, Rect
+from optr.connectors.desktop.let_go import let_go
 from optr.connectors.desktop.messages import action_of, result_of
 from optr.connectors.desktop.sight import DeskSight
 from optr.connectors.desktop.stop_keys import StopKeys
@@ -175,6 +176,8 @@ class DeskSentinelNode(OptrNode[DeskSentinelParams]):
             if age > p.recorder_timeout_s:
                 self.watch.inhibit(Code.RECORDER_LOST, f"no sign of the recorder for {age:.1f} s")
         if self._state is not None and self._desktop_place.lost():
+            display = self._state.display
+            self._jobs.put(lambda: self._let_go(display))
             self._state = self.watch.doing = self._verdict = None
             self.guard.let_go()
             self.watch.inhibit(Code.DISPLAY_LOST, "the desktop node has ended")
@@ -209,6 +212,11 @@ class DeskSentinelNode(OptrNode[DeskSentinelParams]):
         with self.hot.lock:
             if self._state is not None:
                 self._hold_for(Code.DISPLAY_LOST, why)
+
+    def _let_go(self, display: str) -> None:
+        """Release what the desktop node may have left pressed, on a display that is still there."""
+        with suppress(OptrError):
+            let_go(display)
 
     def _close_eyes(self) -> None:
         for part in (self._stop_keys, self._sight):

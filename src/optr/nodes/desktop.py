@@ -8,7 +8,7 @@ import threading
 import time
 import traceback
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rclpy.serialization import deserialize_message
 from std_srvs.srv import Trigger
@@ -19,7 +19,6 @@ from optr.connectors.desktop.desk_hands import DeskHands
 from optr.connectors.desktop.messages import element_fields, result_fields
 from optr.connectors.desktop.seen import Element
 from optr.connectors.desktop.session import DesktopSession
-from optr.connectors.desktop.tree_reader import Limits
 from optr.errors import DesktopError, OptrError
 from optr.ros.desk_convert import to_msg, verdict_of
 from optr.ros.desk_gate import DeskGate
@@ -34,6 +33,9 @@ from optr.sentinel.desk_rules import ProgramsRule
 from optr.spec import stamp_ns
 from optr_interfaces.msg import DesktopCommand, DesktopElement, DesktopResult, DesktopState, SentinelStatus
 from optr_interfaces.srv import FindElement, ReadClipboard, ReadElements
+
+if TYPE_CHECKING:
+    from optr.connectors.desktop.tree_reader import Limits
 
 _LOOK_S = 0.2
 """Time between two looks at who is in the graph [s]."""
@@ -87,8 +89,7 @@ class DesktopNode(OptrNode[DesktopParams]):
         programs = load_desk(p.desk).rule(ProgramsRule)
         self.gate = DeskGate(self, "command", p.sentinel_timeout_s)
         self.session = self._open_session()
-        limits = Limits(p.elements, p.elements_depth, p.elements_s)
-        self.hands = DeskHands(self.session, programs, self.gate.shut, limits=limits)
+        self.hands = DeskHands(self.session, programs, self.gate.shut, limits=self._limits())
         self._clipboard = Clipboard(self.session.display)
         self._commands: queue.SimpleQueue[tuple[DesktopCommand, bytes] | None] = queue.SimpleQueue()
         self._doing = ""
@@ -118,6 +119,12 @@ class DesktopNode(OptrNode[DesktopParams]):
         except ValueError as err:
             raise ParameterError(f"parameter monitors is {p.monitors!r}; expected widths, such as 640,640") from err
         return DesktopSession(p.width, p.height, monitors=monitors)
+
+    def _limits(self) -> Limits:
+        from optr.connectors.desktop.tree_reader import Limits
+
+        p = self.params
+        return Limits(p.elements, p.elements_depth, p.elements_s)
 
     def at_ns(self, steady_ns: int) -> int:
         """Time on the node clock of a time on the steady clock [ns]."""
