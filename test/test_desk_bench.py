@@ -308,12 +308,16 @@ def test_nothing_of_a_task_is_left_for_the_next_one(suite):
     suite.reset(the("edit_append"), 0)
     assert suite.step(a.Launch("calculator")).executed
     assert suite.step(a.KeyDown("shift")).executed
-    (suite.episode.state.work / "more.txt").write_text("x", encoding="utf-8")
+    work = suite.episode.state.work
+    (work / "more.txt").write_text("x", encoding="utf-8")
+    (work.parent / ".shell").write_text("exit", encoding="utf-8")
+    (work.parent / ".config" / "made").mkdir()
     suite.desk.stop("a person stops it")
     assert suite.step(a.Key("a")).refused == "STOP_REQUESTED"
     seen = suite.reset(the("term_mkdir"), 0)
     assert [w.wm_class[0] for w in seen["observation.windows"]] == ["XTerm"]
-    assert not list(suite.episode.state.work.iterdir())
+    assert not list(work.iterdir())
+    assert not (work.parent / ".config" / "made").exists()
     assert not suite.desk.guard.held.keys
     assert suite.step(a.Type("x")).executed
 
