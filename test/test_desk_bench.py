@@ -275,6 +275,15 @@ def nothing(observation, info):
     return None
 
 
+def given(suite, action):
+    """What came of an action; a machine that stands still for a second lets what was seen grow too old."""
+    for _ in range(10):
+        result = suite.step(action)
+        if result.refused != "OBSERVATION_STALE":
+            break
+    return result
+
+
 ONE_OF_EACH = ["term_mkdir", "edit_append", "calc_sum", "files_rename", "web_login", "dialog_entry", "code_to_page"]
 
 
@@ -306,25 +315,29 @@ def test_an_operator_sees_picture_windows_and_elements_and_is_told_the_task(suit
 @needs_programs
 def test_nothing_of_a_task_is_left_for_the_next_one(suite):
     suite.reset(the("edit_append"), 0)
-    assert suite.step(a.Launch("calculator")).executed
-    assert suite.step(a.KeyDown("shift")).executed
-    (suite.episode.state.work / "more.txt").write_text("x", encoding="utf-8")
+    assert given(suite, a.Launch("calculator")).executed
+    assert given(suite, a.KeyDown("shift")).executed
+    work = suite.episode.state.work
+    (work / "more.txt").write_text("x", encoding="utf-8")
+    (work.parent / ".shell").write_text("exit", encoding="utf-8")
+    (work.parent / ".config" / "made").mkdir()
     suite.desk.stop("a person stops it")
     assert suite.step(a.Key("a")).refused == "STOP_REQUESTED"
     seen = suite.reset(the("term_mkdir"), 0)
     assert [w.wm_class[0] for w in seen["observation.windows"]] == ["XTerm"]
-    assert not list(suite.episode.state.work.iterdir())
+    assert not list(work.iterdir())
+    assert not (work.parent / ".config" / "made").exists()
     assert not suite.desk.guard.held.keys
-    assert suite.step(a.Type("x")).executed
+    assert given(suite, a.Type("x")).executed
 
 
 @needs_programs
 def test_the_terminal_of_the_tasks_takes_no_more_than_it_needs(suite):
     suite.reset(the("term_mkdir"), 0)
-    refused = suite.step(a.Type("mkdir a; mkdir b\n"))
+    refused = given(suite, a.Type("mkdir a; mkdir b\n"))
     assert refused.refused == "TERMINAL_FORBIDDEN"
     for line in ("cd ..\n", "/bin/mkdir b\n", "python3 -V\n", "mkdir c\n"):
-        assert suite.step(a.Type(line)).executed
+        assert given(suite, a.Type(line)).executed
     assert suite.desk.bridge.windows.wait(lambda: (suite.episode.state.work / "c").is_dir(), 10.0)
     assert [p.name for p in suite.episode.state.work.iterdir()] == ["c"]
 
@@ -346,7 +359,7 @@ def test_what_fails_beside_the_operator_is_an_error_and_no_score(suite):
 @needs_programs
 def test_after_the_end_nothing_more_is_done(suite):
     suite.reset(the("calc_sum"), 0)
-    suite.step(a.Fail("too hard"))
+    assert given(suite, a.Fail("too hard")).executed
     with pytest.raises(DesktopError, match="the task is over"):
         suite.step(a.Key("1"))
     assert suite.evaluate() == 0.0

@@ -113,6 +113,7 @@ def test_a_program_is_ended_with_what_it_started_and_no_other():
         session.end(gone)
         assert set(session.running()) == {*before, kept}
         session.end(gone)  # it is over already
+        assert not list(session.home.glob(f"log-{gone.pid}"))
         assert kept.poll() is None
         for _ in range(1000):
             if not _runs(child):

@@ -54,7 +54,7 @@ def bench(names: tuple[str, ...], operator: str, seeds: int, as_json: bool) -> i
     chosen = load_tasks(names)
     console = Console(stderr=True, quiet=as_json or not sys.stderr.isatty())
     with console.status("bringing a desktop up") as status, DeskSuite() as suite:
-        runs = [run for run in _runs(suite, chosen, seeds, operator, status.update)]
+        runs = list(_runs(suite, chosen, seeds, operator, status.update))
     whole = _summary(operator, runs)
     if not as_json:
         Console(emoji=False).print(_table(runs))

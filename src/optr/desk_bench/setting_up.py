@@ -9,6 +9,7 @@ import shutil
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ _CLASSES = {
     "terminal": "xterm",
     "dialog": "zenity",
 }
-_KEPT = (".tools", ".shell", "browser", "runtime", ".config", ".cache", ".local")
+_KEPT = ("browser", "runtime", ".config", ".cache", ".local", ".pki")
 _DIALOG = 'zenity "$@" >"$0" 2>/dev/null; echo $? >"$0.part" && mv "$0.part" "$0.code"'
 
 
@@ -79,7 +80,6 @@ class SetUp:
         self._site = site
         self._home = desk.session.home
         self.work = self._home / _FOLDER
-        self._make_shell()
         self._x = X11(desk.session.display)
         try:
             self._start_browser()
@@ -209,21 +209,20 @@ class SetUp:
             titles = ", ".join(repr(w.title) for w in self._windows()) or "none"
             raise DesktopError(f"{otherwise} within {_PATIENCE_S:g} s; there are: {titles}")
 
-    def _make_shell(self) -> None:
+    def _renew_files(self) -> None:
+        """Take away everything in the home that a program may have written, but what the browser and the looks need."""
+        settings = (self._home / ".config", self._home / ".local" / "share")
+        for folder in (self._home, *settings):
+            for path in folder.iterdir():
+                if path.name not in _KEPT and not path.name.startswith(("log-", "gtk-")):
+                    _remove(path)
+        self.work.mkdir()
         tools = self._home / ".tools"
         tools.mkdir()
         for name in _TOOLS:
             if found := shutil.which(name):
                 (tools / name).symlink_to(found)
         (self._home / ".shell").write_text(_SHELL, encoding="utf-8")
-
-    def _renew_files(self) -> None:
-        for path in (self.work, *self._home.glob("dialog-*"), *self._home.glob(".local/share/*")):
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-        for path in self._home.glob(".config/*"):
-            if not path.name.startswith("gtk-"):
-                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-        self.work.mkdir()
 
     def _start_browser(self) -> None:
         words = ["chromium", *self._desk.browsers.options(), "--no-startup-window", "--keep-alive-for-test"]
@@ -239,6 +238,16 @@ class SetUp:
         if not found:
             raise DesktopError("the browser of the tasks is gone")
         return found[0]
+
+
+def _remove(path: Path) -> None:
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as err:
+        raise DesktopError(f"a file of the task before cannot be taken away: {err}") from err
 
 
 _STEPS: Mapping[str, Callable[[SetUp, DeskState, int, Any], str]] = {

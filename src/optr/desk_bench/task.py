@@ -27,7 +27,7 @@ class DeskTask:
         id: Name of its file.
         instruction: Template of what the operator is told.
         level: 1: one application and a few actions; 2: one and several steps; 3: two or more applications.
-        apps: Which it needs, of `APPS`.
+        apps: Which an operator has to use, of `APPS`.
         parameters: How they are made, by name; see `parameters`.
         config: Steps that set it up, each with `type` and `parameters`.
         evaluator: What has to be so at the end, each with `func`, `result` (where to look) and `expected`.

@@ -158,10 +158,11 @@ class DesktopSession:
         return tuple(p for p in self._processes if p.poll() is None)
 
     def end(self, process: Started) -> None:
-        """End a program that was started here, and what it started in its group."""
+        """End a program that was started here, and what it started in its group; what it has said goes with it."""
         with contextlib.suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        self._log(process).unlink(missing_ok=True)
         self._processes = [p for p in self._processes if p is not process]
 
     def said(self, process: Started) -> str:
