@@ -145,6 +145,7 @@ def test_there_are_no_import_cycles():
         ("import optr.nodes.policy", ["mujoco", "torch", "lerobot", "mink", "mcap"]),
         ("import optr.nodes.teleop", ["mujoco", "torch", "mink", "mcap", "websockets", "lerobot"]),
         ("import optr.nodes.recorder", ["mujoco", "torch", "mink"]),
+        ("import optr.nodes.desk_operator", ["mujoco", "torch", "mink", "mcap", "Xlib", "mss", "openai"]),
         ("import optr.nodes.gym", ["mujoco", "torch", "gymnasium", "pettingzoo", "mcap"]),
         ("import optr.nodes.desktop", ["mujoco", "torch", "Xlib", "pyautogui", "mss", "jeepney", "cv2", "mcap"]),
         ("import optr.nodes.desk_sentinel", ["mujoco", "torch", "Xlib", "pyautogui", "mss", "jeepney", "cv2", "mcap"]),

@@ -11,10 +11,12 @@ import time
 
 import numpy as np
 import pytest
+from Xlib.X import Button1Mask
 
 from optr import DesktopConnector, Operator, RobotConnector
 from optr.connectors.desktop.actions import ActionResult
 from optr.connectors.desktop.login_page import LoginPage
+from optr.connectors.desktop.x11 import X11
 from optr.errors import ActionError, NotDoneError, OptrError, UnknownNameError
 from optr.facade import Connector
 
@@ -84,6 +86,30 @@ def test_cancelled_it_lets_everything_go_and_goes_on():
 
     seconds, done = run(act())
     assert seconds < 20 and done.executed
+
+
+def test_cancelled_in_mid_drag_the_button_is_released(tmp_path):
+    settings = tmp_path / "root.yaml"
+    settings.write_text("desk: 1\nwindows: {root: allow}\n")
+
+    async def act():
+        async with Operator({"desktop": DesktopConnector(desk=str(settings), size=(640, 480))}) as op:
+            await op.observe("desktop", "observation.pointer")
+            x11 = X11(op._seats["desktop"].connector.desk.session.display)
+            pressed = lambda: bool(x11.root.query_pointer().mask & Button1Mask)  # noqa: E731
+            path = [{"x": 0.3, "y": 0.3}, {"x": 0.7, "y": 0.6}]
+            dragging = asyncio.ensure_future(op.execute_action("drag", path=path, seconds=50))
+            while not pressed():
+                assert not dragging.done(), dragging.result()
+                await asyncio.sleep(0.01)
+            dragging.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await dragging
+            held = pressed()
+            x11.close()
+            return held
+
+    assert run(act()) is False
 
 
 # -- the arm ----------------------------------------------------------------------------------------------------------

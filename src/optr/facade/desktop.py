@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from optr.operators.desk.contract import KEYS
 from optr.operators.desk.host import observe
 
 if TYPE_CHECKING:
-    from optr.connectors.desktop.desk import Ask, Desk
+    from optr.connectors.desktop.desk import Desk
 
 _PLACES = ("to", "at", "into", "element")
 _OF_PLACE = ("selector", "within", "x", "y", "frame")
@@ -37,7 +37,7 @@ class DesktopConnector(Connector):
         desk: str = "",
         size: tuple[int, int] = (1280, 800),
         patience_s: float = 10.0,
-        ask: Ask | None = None,
+        ask: Callable[[str, float], str] | None = None,
     ) -> None:
         """Nothing comes up yet.
 

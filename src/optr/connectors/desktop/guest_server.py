@@ -104,11 +104,10 @@ class GuestServer:
         self._acting = threading.Lock()
         self._x11 = X11(desk.session.display)
         try:
-            self._server = ThreadingHTTPServer((host, port), _handler(self))
+            self._server = _Server((host, port), _handler(self))
         except OSError as err:
             self._x11.close()
             raise DesktopError(f"cannot listen at {host} port {port}: {err}") from err
-        self._server.daemon_threads = True
         self.url = f"http://{host}:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
@@ -269,6 +268,13 @@ _POST: _Routes = {
 
 
 # -- requests --------------------------------------------------------------------------------------------------------
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away while it is answered is no fault here."""
 
 
 def _handler(server: GuestServer) -> type[BaseHTTPRequestHandler]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from optr.connectors.desktop.desk import Ask, Desk
+from collections.abc import Callable
+
+from optr.connectors.desktop.desk import Desk
 from optr.connectors.desktop.session import DesktopSession
 from optr.sentinel.desk_config import load_desk
 from optr.sentinel.desk_guard import DeskGuard
 
 
 def open_desk(
-    display: str | None = None, settings: str = "", own: tuple[int, int] | None = None, ask: Ask | None = None
+    display: str | None = None,
+    settings: str = "",
+    own: tuple[int, int] | None = None,
+    ask: Callable[[str, float], str] | None = None,
 ) -> Desk:
     """Open a desk; whoever does closes it.
 

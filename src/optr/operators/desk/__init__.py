@@ -1,7 +1,7 @@
 """Decision makers for desktops: the contract, the built-ins, and who runs one."""
 
 from optr.operators.desk.contract import ELEMENTS, PICTURE, POINTER, WINDOWS, DeskOperator
-from optr.operators.desk.host import DeskEnding, DeskEpisode, DeskRow, run_desk
+from optr.operators.desk.host import DeskEnding, DeskEpisode, DeskRow, Seat, run_desk, run_seat
 from optr.operators.desk.registry import desk_operator_names, make_desk_operator
 
 __all__ = [
@@ -13,7 +13,9 @@ __all__ = [
     "DeskEpisode",
     "DeskOperator",
     "DeskRow",
+    "Seat",
     "desk_operator_names",
     "make_desk_operator",
     "run_desk",
+    "run_seat",
 ]

@@ -15,7 +15,7 @@ from optr.connectors.desktop.adapters.osworld import from_computer_13
 from optr.connectors.desktop.adapters.pyautogui_text import from_pyautogui
 from optr.connectors.desktop.adapters.say import Actions, Size
 from optr.connectors.desktop.adapters.ui_tars import from_ui_tars
-from optr.connectors.desktop.codec import from_json, short
+from optr.connectors.desktop.codec import UNTIL, from_json, short
 from optr.errors import DesktopError, InvalidDecisionError
 from optr.operators.llm.reply import Reply
 
@@ -78,6 +78,8 @@ class _Own(Dialect):
         return (
             "Answer with one action as a JSON object and nothing else: its `kind`, and its fields beside it.\n"
             f"The kinds, and their fields (those with a ? may be left out):\n{kinds}\n"
+            f"`until` is one of: {', '.join(UNTIL)}; `button`: {', '.join(a.BUTTONS)}; `modifiers`: "
+            f"{', '.join(a.MODIFIERS)}. `dx` and `dy` are notches of the wheel, right and down.\n"
             'A PLACE is {"selector": TEXT}, where the text is role=button[name="Save"], text=Login or, in a browser, '
             'CSS like #username; or {"x": X, "y": Y}, shares of the screen: (0, 0) is its upper left corner, (1, 1) '
             "its lower right one."

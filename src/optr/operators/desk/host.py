@@ -1,4 +1,4 @@
-"""Runs one operator on one desktop, in this process: every action passes the guard, every result is told."""
+"""Runs one operator on one desktop: every action passes a guard, every result is told."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from optr.connectors.desktop.actions import ActionResult, DesktopAction, Done, Fail
 from optr.errors import OperatorError
@@ -87,6 +87,32 @@ class DeskEpisode:
     text: str = ""
 
 
+class Seat(Protocol):
+    """A desktop as an operator has it: what is seen, and who carries out what it decides, under a guard."""
+
+    def begin(self, task: str) -> None:
+        """A task begins."""
+
+    def observe(self, keys: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What is seen now, as far as it is asked for; and `stamp` and `size` of what an operator is told."""
+
+    def execute(self, action: DesktopAction, source: Source) -> ActionResult:
+        """Have an action carried out, and wait for what comes of it."""
+
+    def missed(self, source: Source) -> None:
+        """No action was decided on, for this reason."""
+
+    def wait(self, since_s: float) -> None:
+        """Wait a moment, until something has changed since [s of the steady clock]."""
+
+    @property
+    def stopped(self) -> str:
+        """Why nothing is done any more; empty: it is."""
+
+    def end(self) -> str:
+        """The task is over; answers what must hold now and does not."""
+
+
 def observe(desk: Desk, keys: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """What is seen of a desktop now, as far as it is asked for; and `stamp` and `size` of what an operator is told.
 
@@ -94,13 +120,9 @@ def observe(desk: Desk, keys: Sequence[str]) -> tuple[dict[str, Any], dict[str, 
         OperatorError: If something is asked for that nobody sees.
         DesktopError: If it cannot be seen.
     """
-    unknown = [k for k in keys if k not in KEYS]
-    if unknown:
-        raise OperatorError(f"nothing {', '.join(unknown)} can be seen of a desktop; there are: {', '.join(KEYS)}")
-    about = {
-        "stamp": time.monotonic_ns() * 1e-9,
-        "size": (desk.bridge.screen.rect.width, desk.bridge.screen.rect.height),
-    }
+    check_keys(keys)
+    screen = desk.bridge.screen.rect
+    about = {"stamp": time.monotonic(), "size": (screen.width, screen.height)}
     look: Mapping[str, Callable[[], Any]] = {
         PICTURE: lambda: desk.bridge.screen.grab().pixels,
         WINDOWS: desk.bridge.windows.all,
@@ -108,6 +130,53 @@ def observe(desk: Desk, keys: Sequence[str]) -> tuple[dict[str, Any], dict[str, 
         POINTER: desk.bridge.hand.position,
     }
     return {key: look[key]() for key in keys}, about
+
+
+def check_keys(keys: Sequence[str]) -> None:
+    """See that everything that is asked for can be seen.
+
+    Raises:
+        OperatorError: If not; the message lists what can.
+    """
+    unknown = [k for k in keys if k not in KEYS]
+    if unknown:
+        raise OperatorError(f"nothing {', '.join(unknown)} can be seen of a desktop; there are: {', '.join(KEYS)}")
+
+
+class DeskSeat:
+    """The seat at a desk in this process."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def begin(self, task: str) -> None:
+        """The guard's budgets begin anew, and it looks at conditions of a task of that name."""
+        self._desk.guard.begin_task(task, self._desk.look(), time.monotonic_ns())
+
+    def observe(self, keys: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """As `observe`."""
+        return observe(self._desk, keys)
+
+    def execute(self, action: DesktopAction, source: Source) -> ActionResult:
+        """Through the desk, and so through its guard."""
+        return self._desk.execute(action)
+
+    def missed(self, source: Source) -> None:
+        """Nobody has to be told."""
+
+    def wait(self, since_s: float) -> None:
+        """Until something is drawn."""
+        self._desk.bridge.screen.damage.wait(bool, round(since_s * 1e9), _ASKED_AGAIN_S)
+
+    @property
+    def stopped(self) -> str:
+        """Why the guard is."""
+        guard = self._desk.guard
+        return guard.reason.text if guard.state is GuardState.STOPPED and guard.reason is not None else ""
+
+    def end(self) -> str:
+        """The guard looks at what must hold after the task."""
+        return self._desk.guard.end_task(self._desk.look())
 
 
 def run_desk(
@@ -119,12 +188,25 @@ def run_desk(
     patience_s: float = 10.0,
     told: Callable[[DeskRow], object] = lambda _: None,
 ) -> DeskEpisode:
+    """Let an operator act on a desk in this process; as `run_seat`."""
+    return run_seat(DeskSeat(desk), operator, task, most_steps, seed, patience_s, told)
+
+
+def run_seat(
+    seat: Seat,
+    operator: DeskOperator,
+    task: str = "",
+    most_steps: int = 50,
+    seed: int = 0,
+    patience_s: float = 10.0,
+    told: Callable[[DeskRow], object] = lambda _: None,
+) -> DeskEpisode:
     """Let an operator act until it says that it is done, or cannot do it, or the budget is used up.
 
     Args:
-        desk: Where; the guard's budgets begin anew.
+        seat: Where.
         operator: Who decides.
-        task: What is to be done, in words; the guard looks at conditions of a task of that name.
+        task: What is to be done, in words.
         most_steps: Actions that it may decide on.
         seed: Of its chances.
         patience_s: How long it may abstain in a row [s].
@@ -134,37 +216,38 @@ def run_desk(
         OperatorError: If it fails to begin, or wants to see what nobody sees.
         DesktopError: If the desktop is gone.
     """
-    run = _Run(desk, operator, task, seed)
+    run = _Run(seat, operator, task, seed)
     while (ended := run.over(most_steps, patience_s)) is None:
         if (row := run.step()) is not None:
             told(row)
-    said = "; ".join(t for t in (run.text, desk.guard.end_task(desk.look())) if t)
+    said = "; ".join(t for t in (run.text, seat.end()) if t)
     return DeskEpisode(tuple(run.rows), ended, said)
 
 
 class _Run:
     """An episode under way."""
 
-    def __init__(self, desk: Desk, operator: DeskOperator, task: str, seed: int) -> None:
+    def __init__(self, seat: Seat, operator: DeskOperator, task: str, seed: int) -> None:
         self.rows: list[DeskRow] = []
         self.text = ""
-        self._desk, self._operator, self._task = desk, operator, task
+        self._seat, self._operator, self._task = seat, operator, task
         self._last: ActionResult | None = None
         self._ended: DeskEnding | None = None
         self._failures = 0
-        self._decided_s = time.monotonic()
+        check_keys(operator.observation_keys)
         try:
             operator.reset(seed)
         except Exception as err:  # an operator is anybody's code; its failure is reported as its own
             raise failure_of(operator, err, "to reset") from err
-        desk.guard.begin_task(task, desk.look(), time.monotonic_ns())
+        seat.begin(task)
+        self._decided_s = time.monotonic()
 
     def over(self, most_steps: int, patience_s: float) -> DeskEnding | None:
         """How it has ended; None: it goes on."""
         if self._ended is not None:
             return self._ended
-        if self._desk.guard.state is GuardState.STOPPED:
-            self.text = self._desk.guard.reason.text if self._desk.guard.reason else ""
+        if stopped := self._seat.stopped:
+            self.text = stopped
             return DeskEnding.STOPPED
         if self._failures >= MOST_FAILURES:
             self.text = self.rows[-1].text
@@ -176,20 +259,21 @@ class _Run:
     def step(self) -> DeskRow | None:
         """One decision, carried out; None: it abstained."""
         number, source = len(self.rows), self._operator.source
-        observation, about = observe(self._desk, self._operator.observation_keys)
+        observation, about = self._seat.observe(self._operator.observation_keys)
         info = {**about, "task": self._task, "step": number, "last_result": self._last}
-        began_ns = time.monotonic_ns()
+        began_s = time.monotonic()
         try:
             action = decide(self._operator, observation, info)
         except OperatorError as err:
             self._failures += 1
-            return self._kept(DeskRow(number, failure_source(err), None, None, str(err), _since(began_ns)))
+            self._seat.missed(failure_source(err))
+            return self._kept(DeskRow(number, failure_source(err), None, None, str(err), time.monotonic() - began_s))
         if action is None:
-            self._desk.bridge.screen.damage.wait(bool, began_ns, _ASKED_AGAIN_S)
+            self._seat.wait(began_s)
             return None
-        row = DeskRow(number, source, action, None, "", _since(began_ns))
+        row = DeskRow(number, source, action, None, "", time.monotonic() - began_s)
         self._failures = 0
-        self._last = result = self._desk.execute(action)
+        self._last = result = self._seat.execute(action, source)
         if isinstance(action, Done | Fail) and result.executed:
             self._ended = DeskEnding.DONE if isinstance(action, Done) else DeskEnding.FAIL
             self.text = result.answer or result.text
@@ -204,7 +288,3 @@ class _Run:
         self._decided_s = time.monotonic()
         self.rows.append(row)
         return row
-
-
-def _since(began_ns: int) -> float:
-    return (time.monotonic_ns() - began_ns) * 1e-9

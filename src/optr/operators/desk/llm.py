@@ -12,7 +12,7 @@ from optr.connectors.desktop.actions import ActionResult, DesktopAction
 from optr.connectors.desktop.adapters.say import Actions
 from optr.errors import OperatorError, UnknownNameError
 from optr.operators.contract import Decider, OperatorDescriptor
-from optr.operators.desk.contract import PICTURE, WINDOWS, DeskOperator
+from optr.operators.desk.contract import ELEMENTS, PICTURE, WINDOWS, DeskOperator
 from optr.operators.desk.dialects import DIALECTS, read_answer
 from optr.operators.desk.picture import scaled
 from optr.operators.llm.answer import encoded
@@ -24,7 +24,7 @@ from optr.operators.llm.reply import Reply
 from optr.operators.llm.settings import ModelSettings
 from optr.spec import Source
 
-_MOST_WINDOWS = 30
+_MOST_WINDOWS, _MOST_ELEMENTS = 30, 200
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ def _signature() -> inspect.Signature:
     kind = inspect.Parameter.KEYWORD_ONLY
     options = [inspect.Parameter(f.name, kind, default=getattr(ModelSettings(), f.name)) for f in fields(ModelSettings)]
     own = list(inspect.signature(Decider).parameters.values())
-    return inspect.Signature([*own, inspect.Parameter("dialect", kind, default="optr"), *options])
+    ours = [inspect.Parameter(n, kind, default=d) for n, d in (("dialect", "optr"), ("elements", False))]
+    return inspect.Signature([*own, *ours, *options])
 
 
 class Llm(DeskOperator):
@@ -57,13 +58,16 @@ class Llm(DeskOperator):
     observation_keys: ClassVar[tuple[str, ...]] = (PICTURE, WINDOWS)
     __signature__ = _signature()
 
-    def __init__(self, id: str = "", name: str = "", dialect: str = "optr", **options: Any) -> None:
+    def __init__(
+        self, id: str = "", name: str = "", dialect: str = "optr", elements: bool = False, **options: Any
+    ) -> None:
         """Make ready; nothing is sent before the first decision.
 
         Args:
             id: As in `Decider`.
             name: As in `Decider`.
             dialect: How the model says actions: `optr`, `anthropic`, `ui_tars`, `pyautogui` or `computer_13`.
+            elements: Tell the model what accessibility says of elements, too.
             options: As in `ModelSettings`.
 
         Raises:
@@ -73,6 +77,8 @@ class Llm(DeskOperator):
         if dialect not in DIALECTS:
             raise OperatorError(str(UnknownNameError("dialect", dialect, DIALECTS)))
         self._dialect = DIALECTS[dialect]
+        if elements:
+            self.observation_keys = (*self.observation_keys, ELEMENTS)  # type: ignore[misc]
         self.settings = ModelSettings.of(options)
         self._asking = Asking(self.settings)
         self.reset(0)
@@ -163,6 +169,9 @@ def _told(observation: Mapping[str, Any], info: Mapping[str, Any]) -> str:
         "step": int(info.get("step", 0)),
         "windows": [{"title": w.title, "class": w.wm_class[0], "focused": w.focused} for w in windows],
     }
+    named = [e for e in observation.get(ELEMENTS, ()) if e.rect is not None and (e.name or e.value)]
+    if named:
+        about["elements"] = [{"role": e.role, "name": e.name, "value": e.value[:100]} for e in named[:_MOST_ELEMENTS]]
     last = info.get("last_result")
     if isinstance(last, ActionResult):
         about["last"] = {"executed": last.executed, "effect": last.effect.value, "refused": last.refused} | {
