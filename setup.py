@@ -62,7 +62,7 @@ setup(
     python_requires=">=3.10,<3.14",
     package_dir={"": "src"},
     packages=find_packages("src", include=[NAME, f"{NAME}.*"]),
-    package_data={NAME: ["py.typed", "connectors/desktop/*.html"]},
+    package_data={NAME: ["py.typed", "connectors/desktop/*.html", "desk_bench/pages/*"]},
     zip_safe=False,
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),

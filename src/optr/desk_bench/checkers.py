@@ -59,7 +59,7 @@ def score(task: SeededTask, state: DeskState) -> float:
 
 
 def _holds(task: SeededTask, check: Mapping[str, Any], state: DeskState) -> bool:
-    name = check.get("func")
+    name = str(check.get("func"))
     if name not in CHECKERS or "expected" not in check or set(check) - {"func", "result", "expected"}:
         known = ", ".join(CHECKERS)
         raise CheckError(f"{dict(check)} is no check: expected func, result and expected; func is one of {known}")

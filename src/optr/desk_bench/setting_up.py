@@ -122,7 +122,7 @@ class SetUp:
         opened: dict[int, str] = {}
         steps = list(enumerate(task.task.config))
         for number, step in sorted(steps, key=lambda s: s[1].get("type") == "page"):  # programs come up meanwhile
-            kind = step.get("type")
+            kind = str(step.get("type"))
             if kind not in _STEPS:
                 raise DesktopError(f"task {task.task.id!r}: no step of type {kind!r}; there are: {', '.join(_STEPS)}")
             given = task.fill(step.get("parameters", {}), work=str(self.work))

@@ -250,6 +250,6 @@ def run_task(suite: DeskSuite, task: DeskTask, seed: int, choose: Choose) -> Tas
     seconds = round(time.monotonic() - began, 3)
     with suppress(DesktopError):
         episode = suite.episode
-        done = {"steps": episode.steps, "refused": episode.refused, "reset_s": round(episode.reset_s, 3)}
-        return TaskRun(task.id, seed, task.level, found, error, seconds=seconds, said=said, **done)
+        done = (episode.steps, episode.refused, round(episode.reset_s, 3))
+        return TaskRun(task.id, seed, task.level, found, error, *done, seconds, said)
     return TaskRun(task.id, seed, task.level, found, error, seconds=seconds)
