@@ -41,4 +41,6 @@ def test_a_script_acts_through_the_graph(tmp_path, watch):
         assert seat.verdicts[-2].codes == ["KEY_FORBIDDEN"]
         assert "alt" in seat.verdicts[-2].text or "hotkey" in seat.results[-1].text
         assert any("Untitled" in w.title for w in seat.state.windows)
-        watch.until(lambda: watch.health["/desk_operator"].message.startswith("hotkey: KEY_FORBIDDEN"), 20, "it says so")
+        watch.until(
+            lambda: watch.health["/desk_operator"].message.startswith("hotkey: KEY_FORBIDDEN"), 20, "it says so"
+        )
