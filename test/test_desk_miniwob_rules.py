@@ -109,6 +109,16 @@ def test_a_reset_forgets_the_episode_before():
     assert clicked(again) == (40, 100)
 
 
+@pytest.mark.parametrize("name", ["Ada", "Sara-Ann"])
+def test_drags_the_entry_of_a_name_to_the_bottom(name):
+    entries = [item("li", text, classes=("ui-state-default",)) for text in ("Eve", name, "Bob")]
+    (action,) = decided(page(f"Drag {name} to the bottom.", *entries))
+    assert isinstance(action, a.Drag), action
+    start, *_, end = action.path
+    assert isinstance(start, a.Point) and isinstance(end, a.Point)
+    assert int(start.y * SIZE[1]) == 70 and 100 < int(end.y * SIZE[1]) < 110
+
+
 def test_what_asks_is_not_clicked():
     asking = item("b", "ok", asks=True)
     (action,) = decided(page('Click on the "ok" button.', asking, item("button", "ok")))
