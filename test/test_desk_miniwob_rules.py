@@ -13,7 +13,7 @@ from optr.connectors.desktop.actions import Rect
 from optr.connectors.desktop.codec import check_action
 from optr.desk_bench.miniwob.operator import RULES, ScriptedOperator
 from optr.desk_bench.miniwob.published import PUBLISHED
-from optr.desk_bench.miniwob.rules.clicks import _meaning
+from optr.desk_bench.miniwob.rules.clicks import _stem
 from optr.desk_bench.miniwob.rules.doing import LostError, alike, position, rgb
 from optr.desk_bench.miniwob.rules.games import best_move, count_sides
 from optr.desk_bench.miniwob.rules.services import source_and_goal
@@ -109,6 +109,16 @@ def test_a_reset_forgets_the_episode_before():
     assert clicked(again) == (40, 100)
 
 
+@pytest.mark.parametrize("name", ["Ada", "Sara-Ann"])
+def test_drags_the_entry_of_a_name_to_the_bottom(name):
+    entries = [item("li", text, classes=("ui-state-default",)) for text in ("Eve", name, "Bob")]
+    (action,) = decided(page(f"Drag {name} to the bottom.", *entries))
+    assert isinstance(action, a.Drag), action
+    start, *_, end = action.path
+    assert isinstance(start, a.Point) and isinstance(end, a.Point)
+    assert int(start.y * SIZE[1]) == 70 and 100 < int(end.y * SIZE[1]) < 110
+
+
 def test_what_asks_is_not_clicked():
     asking = item("b", "ok", asks=True)
     (action,) = decided(page('Click on the "ok" button.', asking, item("button", "ok")))
@@ -156,10 +166,9 @@ def test_misses_a_position():
         position("the word")
 
 
-def test_words_of_one_meaning_meet():
-    assert _meaning("Cars") == _meaning("automobile") != _meaning("house")
-    assert _meaning("TV") == _meaning("televisions")
-    assert _meaning("zyzzyva") == "zyzzyva"
+def test_words_meet_in_the_singular():
+    assert _stem(" Cars") == _stem("car") != _stem("house")
+    assert _stem("glass") == "glass"
 
 
 @pytest.mark.parametrize("colour", ["lime", "#00ff00", "rgb(0, 255, 0)", "rgba(0, 255, 0, 0.5)"])

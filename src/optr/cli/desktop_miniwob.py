@@ -73,7 +73,9 @@ def _print(whole: Mapping[str, Any], all_tasks: bool) -> None:
         others = Table("published", "tasks", "success", "source")
         for row in PUBLISHED:
             others.add_row(row.who, str(row.tasks), f"{row.success:.1%}", row.source)
-        others.add_row("[bold]optr, rules, no learning[/]", str(whole["tasks"]), f"{whole['success']:.1%}", "this run")
+        others.add_row(
+            "[bold]optr, rules for these tasks[/]", str(whole["tasks"]), f"{whole['success']:.1%}", "this run"
+        )
         console.print(others)
 
 

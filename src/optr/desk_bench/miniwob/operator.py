@@ -1,4 +1,8 @@
-"""An operator for MiniWoB++ that has learnt nothing: it knows the task by its wording and does what its rule says."""
+"""An operator for MiniWoB++ that has learnt nothing: it knows the task by its wording and does what its rule says.
+
+Its rules were written by people who knew the tasks; only the seeds are new to it. What it gets done is a measure of the
+hands and eyes that it is lent, and none of how well it would do on tasks that nobody has written a rule for.
+"""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 
@@ -53,10 +53,6 @@ def _link(page: Observation, said: re.Match[str]) -> Plan:
 
 def _linked(page: Observation, name: str) -> Item | None:
     return next((i for i in page.all("a", "span") if i.text == name and ("alink" in i.classes or i.tag == "a")), None)
-
-
-def _named(page: Observation, said: re.Match[str]) -> Plan:
-    yield click(page, labelled(page, said[1]))
 
 
 def _dialog(page: Observation, said: re.Match[str]) -> Plan:
@@ -109,40 +105,24 @@ def _checked(page: Observation, boxes: list[Item]) -> Plan:
 
 _MOST_CLICKS = 9
 
-_ALIKE = (
-    "big large huge enormous gigantic giant vast", "small tiny little mini petite",
-    "red scarlet crimson vermillion ruby", "happy cheerful joyful gleeful delighted glad",
-    "sad unhappy sorrowful miserable tragic", "angry mad furious irritated annoyed",
-    "evil wicked immoral sinful corrupt depraved", "wrong incorrect mistaken erroneous false",
-    "real genuine actual true", "strange odd peculiar unusual weird", "stop cease halt end finish",
-    "scared terrified panicked fearful frightened afraid", "quiet calm peaceful serene mild silent",
-    "old aged archaic ancient", "love like adore favor", "kill murder assassinate slay",
-    "keep retain preserve sustain maintain hold", "hide conceal camouflage cover",
-    "hate despise loathe detest dislike", "funny humorous amusing comical laughable",
-    "fat fleshy plump chubby obese", "stupid dumb dull unwise foolish", "delicious savory delectable appetizing tasty",
-    "cut slice carve chop", "brave courageous fearless bold", "begin start initiate launch",
-    "answer reply response", "television tv", "house home", "fire flame", "pig pork swine hog",
-    "rabbit bunny bunnie hare", "car automobile vehicle", "water",
-)  # fmt: skip
-"""Words that mean about the same, in the singular."""
 
-
-def _meaning(word: str) -> int | str:
-    small = word.casefold()
-    single = small[:-1] if small.endswith("s") and not small.endswith("ss") else small
-    return next((n for n, words in enumerate(_ALIKE) if {small, single} & set(words.split())), single)
+def _stem(word: str) -> str:
+    """A word without its plural; whether two other words mean the same is not known here."""
+    small = word.strip().casefold()
+    return small[:-1] if small.endswith("s") and not small.endswith("ss") else small
 
 
 def _check_alike(page: Observation, said: re.Match[str]) -> Plan:
-    wanted = {_meaning(word.strip()) for word in said[1].split(",")}
-    yield from _checked(page, [box for box, name in _boxes(page) if _meaning(name) in wanted])
+    wanted = set(map(_stem, said[1].split(",")))
+    yield from _checked(page, [box for box, name in _boxes(page) if _stem(name) in wanted])
 
 
 def _shades(page: Observation, said: re.Match[str]) -> Plan:
     hue = {"red": 0.0, "green": 1 / 3, "blue": 2 / 3}[said[1]]
-    found = [i for i in page.all("span") if _hue(i.paper) is not None and abs((_hue(i.paper) or 0) - hue) < 0.1]
-    for item in found:
-        page = yield click(page, item)
+    for item in page.all("span"):
+        own = _hue(item.paper)
+        if own is not None and abs(own - hue) < 0.1:
+            page = yield click(page, item)
     yield submit(page)
 
 
@@ -204,7 +184,7 @@ def _in_sections(page: Observation, said: re.Match[str]) -> Plan:
 def _opened(page: Observation, name: str, heads: Callable[[Observation], list[Item]]) -> Plan:
     """Open one after the other until a link is seen."""
     for place in range(len(heads(page))):
-        if (link := _linked(page, name)) is not None:
+        if _linked(page, name) is not None:
             break
         page = yield click(page, heads(page)[place])
         page = yield from all_calm(page)
@@ -259,17 +239,13 @@ def _pie(page: Observation, said: re.Match[str]) -> Plan:
 def _tree(page: Observation, said: re.Match[str]) -> Plan:
     name = said[1]
     tried: set[int] = set()
-    while (found := next(_files(page, name), None)) is None:
+    while (found := next((i for i in page.all("span") if i.text == name), None)) is None:
         closed = [i for i in page.of_class("expandable-hitarea") if round(i.box[1]) not in tried]
         if not closed:
             raise LostError(f"no file or folder {name!r}")
         tried.add(round(closed[-1].box[1]))  # from below, so that those above stay where they are
         page = yield click(page, closed[-1])
     yield click(page, found)
-
-
-def _files(page: Observation, name: str) -> Iterator[Item]:
-    return (i for i in page.all("span") if i.text == name)
 
 
 RULES: tuple[Rule, ...] = (

@@ -181,8 +181,8 @@ RULES: tuple[Rule, ...] = (
     (says(r'Check the (\w+) radio button and enter the number "(-?\d+)" into the (\w+) textbox'), _radio_and_text),
     (says(r"Select (?:the following color|(\w+)) +with the color picker"), _pick_color),
     (says(r"Resize the textarea so that the (width|height) is (smaller|larger)"), _resize),
-    (says(r"^Drag (\w+) (to the (?:top|bottom|\d+\w\w position)\.|(?:up|down) by one position)"), _move_entry),
-    (says(r"^Drag (\w+) (to the [a-z ]+\.|(?:up|down|left|right) by one\.)"), _move_cell),
+    (says(r"^Drag ([\w-]+) (to the (?:top|bottom|\d+\w\w position)\.|(?:up|down) by one position)"), _move_entry),
+    (says(r"^Drag ([\w-]+) (to the [a-z ]+\.|(?:up|down|left|right) by one\.)"), _move_cell),
     (says(r"Sort the numbers in increasing order"), _sort),
     (says(r"numbers below as odd or even"), _odd_or_even),
 )

@@ -316,7 +316,7 @@ RULES: tuple[Rule, ...] = (
     (says(r"Order one of each item: (.+)"), _order_named),
     (says(r"Order (\d) items that are (\S+)"), _order_some),
     (says(r"Buy the ticket with the (cheapest|shortest|longest|most expensive)"), _ticket),
-    (says(r"Find (\w+) in the contact book and click on their (\w+)"), _contact),
+    (says(r"Find ([\w-]+) in the contact book and click on their (\w+)"), _contact),
     (says(r"Select (\d\d/\d\d/\d{4}) as the date"), _pick_date),
     (says(r"Book the (cheapest|shortest) one-way flight from: (.+) to: (.+) on (\d\d/\d\d/\d{4})"), _fly),
     (says(r'Create a ([\d.]+) (hour|min)\w* event named "(.+)", between (\w+) and (\w+)'), _event),

@@ -58,8 +58,7 @@ def _time(page: Observation, said: re.Match[str]) -> Plan:
 
 def _at_left(page: Observation, text: str) -> Plan:
     field = need(next(iter(fields(page)), None))
-    left, _ = field.box[0], field.box[1]
-    page = yield put(page, text, (left + 10, field.middle[1]))
+    page = yield put(page, text, (field.box[0] + 10, field.middle[1]))
     yield submit(page)
 
 
@@ -83,13 +82,8 @@ def _movies(page: Observation, said: re.Match[str]) -> Plan:
     wanted = {"genre": said[1], "director": said[2], "year|date": said[3]}
     for label, text in wanted.items():
         written = next((i for i in page.all() if re.search(label, i.text, re.IGNORECASE)), None)
-        page = yield put(page, text, _of_label(page, need(written, label)))
+        page = yield put(page, text, beside(page, need(written, label), "input"))
     yield click(page, next((i for i in page.all("button", "div") if i.text in ("Submit", "Search", "Go!")), None))
-
-
-def _of_label(page: Observation, label: Item) -> Item | None:
-    """The field of a label: with it in what holds no other field."""
-    return beside(page, label, "input")
 
 
 # -- reading -----------------------------------------------------------------------------------------------------
@@ -222,15 +216,12 @@ def _editor(page: Observation, said: re.Match[str]) -> Plan:
     yield from submit_calmly(page)
 
 
-_FULL = {"red": (230, 0, 0), "orange": (255, 153, 0), "yellow": (255, 255, 0), "green": (0, 138, 0),
-         "blue": (0, 102, 204), "purple": (153, 51, 255)}  # fmt: skip
-"""What an editor means by a colour."""
-
-
 def _swatch(page: Observation, name: str) -> Item | None:
+    """The colour of a palette that is nearest to a name."""
+    wanted = need(rgb(name))
+
     def far(item: Item) -> int:
-        colour = rgb(item.paper) or (0, 0, 0)
-        return sum(abs(p - q) for p, q in zip(colour, _FULL[name], strict=True))
+        return sum(abs(p - q) for p, q in zip(rgb(item.paper) or (0, 0, 0), wanted, strict=True))
 
     return min(page.of_class("ql-picker-item"), key=far, default=None)
 
