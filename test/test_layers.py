@@ -11,7 +11,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "optr"
 CORES = ["spec", "operators", "connectors", "sentinel", "episodes", "teleop", "fake_arm", "experiments", "workers"]
-CORES += ["policies", "training", "evaluation"]
+CORES += ["policies", "training", "evaluation", "desk_episodes"]
 ROS = {
     "rclpy",
     "optr_interfaces",
@@ -86,6 +86,7 @@ def test_imports_run_one_way():
         "episodes": 1,
         "teleop": 1,
         "workers": 1,
+        "desk_episodes": 1.2,
         "experiments": 1.5,
         "evaluation": 1.6,
         "training": 1.7,
