@@ -11,7 +11,7 @@ from optr.connectors.desktop.actions import Click, Launch, Selector, Wait
 from optr.connectors.desktop.demo import demo_desk
 from optr.desk_episodes.episode import DeskEpisode
 from optr.desk_episodes.recorder import DeskRecorder
-from optr.desk_episodes.replay import DeskReplay
+from optr.desk_episodes.replay import DeskReplay, course_of
 
 for program in ("galculator", "mousepad"):
     if not shutil.which(program):
@@ -26,6 +26,6 @@ def test_a_click_is_recorded_and_done_again(tmp_path):
     episode = DeskEpisode(tmp_path / "bag")
     assert [s.action.kind for s in episode.steps] == ["launch", "wait", "click"]
     with demo_desk(1000, 700) as desk:
-        rows = DeskReplay(desk, episode).run()
+        rows = DeskReplay(desk, course_of(episode)).run()
         assert [r.executed for r in rows] == [True] * 3
         assert desk.finder.find("role=textbox").value.strip() == "7"

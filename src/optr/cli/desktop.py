@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from optr.cli import desktop_record
+
 if TYPE_CHECKING:
     from optr.connectors.desktop.demo import DeskRun
     from optr.connectors.desktop.desk import Desk
@@ -36,7 +38,7 @@ def look(display: str | None, window: str | None, elements: bool, as_json: bool)
     """Tell which windows there are, and by accessibility which elements they have."""
     from optr.connectors.desktop.desk import element_row, window_row
 
-    with _opened(display, "") as desk:
+    with opened(display, "") as desk:
         only = desk.bridge.windows.find(window) if window else None
         seen = desk.tree.read(only) if elements and desk.tree is not None else None
         windows = [window_row(w) for w in desk.bridge.windows.all() if only is None or w.id == only.id]
@@ -71,7 +73,7 @@ def do(actions: tuple[str, ...], display: str | None, settings: str, as_json: bo
     read = [from_text(text) for text in actions]  # nothing is done if one of them cannot be read
     rows: list[dict[str, Any]] = []
     good = True
-    with _opened(display, settings) as desk:
+    with opened(display, settings) as desk:
         for action in read:
             result = desk.execute(action)
             good = result.executed
@@ -107,7 +109,7 @@ def demo(size: tuple[int, int], as_json: bool) -> int:
 
 
 @contextmanager
-def _opened(display: str | None, settings: str) -> Iterator[Desk]:
+def opened(display: str | None, settings: str) -> Iterator[Desk]:
     """A desktop that is there, under a guard."""
     from optr.connectors.desktop.desk import Desk
     from optr.connectors.desktop.session import DesktopSession
@@ -154,3 +156,7 @@ def _runs_table(runs: Sequence[DeskRun]) -> Table:
         texts = (escape(t) for t in (effects, run.answer, run.text))
         table.add_row(run.task, mark, str(run.steps), f"{run.seconds:.2f}", *texts)
     return table
+
+
+for _command in (desktop_record.record, desktop_record.replay, desktop_record.script, desktop_record.run):
+    desktop.add_command(_command)

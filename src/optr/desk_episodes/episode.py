@@ -17,6 +17,7 @@ from optr.connectors.desktop.human_actions import HumanAction, actions_of_human
 from optr.connectors.desktop.human_input import InputEvent
 from optr.connectors.desktop.messages import action_of, element_of, input_of, rect_of, result_of, window_of
 from optr.connectors.desktop.seen import Element, Window
+from optr.connectors.desktop.view import pixel_in
 from optr.desk_episodes.hiding import SECRET, placeholder
 from optr.desk_episodes.topics import ACTION, COMMAND, HUMAN, RESULT, SCREEN, STATE, TYPES, VERDICT
 from optr.episodes.read import EpisodeReader
@@ -59,6 +60,7 @@ class DeskStep:
         result: What came of it; None: it is not told, as of people.
         refused: Codes for which it was refused; empty: it was allowed.
         pixels: Where the pointer acted [px].
+        framed: The window whose inside a wait refers to; None: none.
         seen_ns: The last moment before it did anything [ns].
         ended_ns: When it was over [ns].
     """
@@ -72,6 +74,7 @@ class DeskStep:
     result: a.ActionResult | None = None
     refused: tuple[str, ...] = ()
     pixels: tuple[tuple[int, int], ...] = ()
+    framed: Window | None = None
     seen_ns: int = 0
     ended_ns: int = 0
 
@@ -108,7 +111,7 @@ class DeskEpisode:
         self.reader = EpisodeReader(folder, namespace)
         topics = self.reader.topics()
         names = {t: self.reader.resolve(t) for t in TYPES}
-        if topics.get(names[ACTION], TYPES[ACTION]) != TYPES[ACTION] or names[STATE] not in topics:
+        if not is_desktops(self.reader):
             raise EpisodeError(f"{folder} is no episode of a desktop: it has no {names[STATE]} of {TYPES[STATE]}")
         found: dict[str, list[Any]] = {t: [] for t in TYPES if t != SCREEN}
         by_name = {names[t]: t for t in found}
@@ -215,17 +218,33 @@ class DeskEpisode:
             window = windows[n] if n < len(windows) else None
             if window is None and element is not None:
                 window = known.get(element.window)
-            if window is None and isinstance(target, a.Point) and target.frame.startswith("window:"):
-                window = known.get(int(target.frame[7:]))
-            anchors.append(Anchor(target, element, window, pixels[n] if n < len(pixels) else None))
-        keyboard = known.get(int(command.keyboard or command.window)) if command is not None else None
+            if window is None and isinstance(target, a.Point):
+                window = known.get(_window_id(target.frame))
+            pixel = pixels[n] if n < len(pixels) else self._place(target, known, stamp) if refused else None
+            anchors.append(Anchor(target, element, window, pixel))
         judged = _stamp(command) if command is not None else stamp
-        seen = result.began_ns if result is not None and result.began_ns else judged
-        ended = result.ended_ns if result is not None and result.ended_ns else stamp
         return DeskStep(
-            action, str(msg.operator_id), int(msg.sequence), stamp, tuple(anchors), keyboard, result, refused, pixels,
-            seen, ended,
-        )  # fmt: skip
+            action,
+            str(msg.operator_id),
+            int(msg.sequence),
+            stamp,
+            tuple(anchors),
+            known.get(int(command.keyboard or command.window)) if command is not None else None,
+            result,
+            refused,
+            pixels or tuple(n.pixel for n in anchors if n.pixel is not None),
+            known.get(_window_id(getattr(action, "frame", ""))),
+            result.began_ns if result is not None and result.began_ns else judged,
+            result.ended_ns if result is not None and result.ended_ns else stamp,
+        )
+
+    def _place(self, target: a.Target, windows: Mapping[int, Window], stamp: int) -> tuple[int, int] | None:
+        """The pixel that a refused action was aimed at, as far as that is known."""
+        if isinstance(target, a.Selector) or target.frame.startswith("monitor:"):
+            return None
+        window = windows.get(_window_id(target.frame))
+        rect = window.rect if window is not None else self.screen(stamp)
+        return pixel_in(rect, target.x, target.y) if window is not None or target.frame == a.SCREEN else None
 
     def _peoples(self, named: int) -> tuple[list[DeskStep], list[str]]:
         """What people did, and names for what they typed in secret."""
@@ -272,6 +291,13 @@ _JUDGED_NS = 1_000
 """The picture and the state that an action was judged by may have its very stamp [ns]."""
 
 
+def is_desktops(reader: EpisodeReader) -> bool:
+    """Whether a bag holds an episode of a desktop."""
+    topics = reader.topics()
+    proposed = topics.get(reader.resolve(ACTION), TYPES[ACTION])
+    return topics.get(reader.resolve(STATE)) == TYPES[STATE] and proposed == TYPES[ACTION]
+
+
 def targets_of(action: a.DesktopAction) -> tuple[a.Target, ...]:
     """The places that an action names, in the order of the message."""
     if isinstance(action, a.Drag):
@@ -293,6 +319,11 @@ def with_targets(action: a.DesktopAction, targets: tuple[a.Target, ...]) -> a.De
 
 def _who(msg: Any) -> tuple[str, int]:
     return str(msg.operator_id), int(msg.sequence)
+
+
+def _window_id(frame: str) -> int:
+    """Id of the window that a frame is the inside of; 0: it is of none."""
+    return int(frame[7:]) if frame.startswith("window:") else 0
 
 
 def _codes(verdict: Any, result: a.ActionResult | None) -> tuple[str, ...]:

@@ -6,14 +6,14 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from optr.connectors.desktop import actions as a
 from optr.connectors.desktop.desk import Desk
 from optr.connectors.desktop.seen import Window
 from optr.desk_episodes.episode import DeskEpisode, DeskStep, with_targets
-from optr.desk_episodes.places_again import PATCH_HALF, NotFoundError, PlacesAgain
+from optr.desk_episodes.places_again import PATCH_HALF, NotFoundError, Pixels, PlacesAgain
 from optr.errors import DesktopError
 
 PATIENCE_S = 20.0
@@ -51,17 +51,34 @@ class Row:
     text: str = ""
 
 
-class DeskReplay:
-    """Does the steps of an episode again, on one desk, through its guard.
+@dataclass(frozen=True)
+class Course:
+    """What is to be done again.
 
     Attributes:
-        steps: What is to be done.
+        steps: In order.
+        hidden: Names of texts in them that were hidden.
+        patches: How places looked: by number of the step, and number of its place.
     """
+
+    steps: tuple[DeskStep, ...]
+    hidden: tuple[str, ...] = ()
+    patches: Mapping[tuple[int, int], Pixels] = field(default_factory=dict)
+
+
+def course_of(episode: DeskEpisode) -> Course:
+    """What was carried out in an episode; what was refused, or was said about its end, is left out."""
+    steps = _without_repeats([s for s in episode.steps if not s.refused and not isinstance(s.action, _ENDS)])
+    return Course(steps, episode.secrets, episode.patches(steps, PATCH_HALF))
+
+
+class DeskReplay:
+    """Does a course of steps again, on one desk, through its guard."""
 
     def __init__(
         self,
         desk: Desk,
-        episode: DeskEpisode,
+        course: Course,
         *,
         values: Mapping[str, str] | None = None,
         swaps: Mapping[str, str] | None = None,
@@ -70,15 +87,16 @@ class DeskReplay:
         pixels: bool = False,
         told: Callable[[Row], object] = lambda _: None,
     ) -> None:
-        """Take an episode.
+        """Take a course.
 
         Args:
             desk: Where it is done again.
-            episode: What was done.
+            course: What was done.
             values: Texts that were hidden, by their names.
-            swaps: Other texts for parts of texts and arguments.
+            swaps: Other texts for parts of texts, arguments and what is waited for.
             patience_s: How long a window or element may take to come [s].
-            retries: How often an action is done again if what was waited for after it does not come.
+            retries: How often an action is done again if what was waited for after it does not come; it is waited
+                as long as in the episode then.
             pixels: Whether places of which only the pixel on the screen is known are used.
             told: Told each row.
 
@@ -86,22 +104,20 @@ class DeskReplay:
             DesktopError: If a text is missing, or one is given that no step asks for.
         """
         self._desk = desk
-        self._episode = episode
+        self._course = course
         self._values = dict(values or {})
         self._swaps = dict(swaps or {})
         self._places = PlacesAgain(desk, patience_s, pixels=pixels)
         self._patience_s = patience_s
         self._retries = retries
         self._told = told
-        self.steps = _without_repeats([s for s in episode.steps if not s.refused and not isinstance(s.action, _ENDS)])
-        self._patches = episode.patches(self.steps, PATCH_HALF)
-        _check_names(episode.secrets, self._values, self.steps)
+        _check_names(course.hidden, self._values, course.steps)
 
     def run(self) -> list[Row]:
         """Do it all; ends at the first step that is not carried out."""
         rows: list[Row] = []
         before: a.DesktopAction | None = None
-        for number, step in enumerate(self.steps):
+        for number, step in enumerate(self._course.steps):
             row, action = self._again(number, step, before)
             rows.append(row)
             self._told(row)
@@ -141,7 +157,9 @@ class DeskReplay:
     def _made(self, number: int, step: DeskStep) -> tuple[a.DesktopAction, str]:
         """The action for the desktop of now, and by what its places were found."""
         action = self._worded(step)
-        found = [self._places.find(anchor, self._patches.get((number, k))) for k, anchor in enumerate(step.anchors)]
+        found = [
+            self._places.find(anchor, self._course.patches.get((number, k))) for k, anchor in enumerate(step.anchors)
+        ]
         action = with_targets(action, tuple(f.target for f in found))
         if isinstance(action, _KEYED) and not found and step.keyboard is not None:
             self._listens(step.keyboard)
@@ -165,7 +183,7 @@ class DeskReplay:
 
     def _text(self, text: str) -> str:
         hidden = _NAME.fullmatch(text)
-        if hidden and hidden[1] in self._episode.secrets:
+        if hidden and hidden[1] in self._course.hidden:
             return self._values[hidden[1]]
         for old, new in self._swaps.items():
             text = text.replace(old, new)
@@ -189,11 +207,9 @@ class DeskReplay:
     def _wait(self, action: a.Wait, step: DeskStep) -> a.Wait:
         """As long as then, or longer; in the frame of the window of now."""
         if action.frame.startswith("window:"):
-            known = {w.id: w for w in self._episode.windows(step.ended_ns)}
-            recorded = known.get(int(action.frame[7:]))
-            if recorded is None:
+            if step.framed is None:
                 raise NotFoundError(f"nothing is known of {action.frame}, in which it was waited")
-            action = replace(action, frame=f"window:{self._places.window(recorded).id}")
+            action = replace(action, frame=f"window:{self._places.window(step.framed).id}")
         if action.until == "time" or self._retries:
             return action
         return replace(action, timeout_s=max(action.timeout_s, self._patience_s))

@@ -371,7 +371,9 @@ def _steady(stamp_ms: int) -> int:
     behind_ms = (now_ns // 1_000_000 - stamp_ms) & 0xFFFFFFFF
     if behind_ms >= 1 << 31:  # a millisecond ahead, by rounding
         behind_ms -= 1 << 32
-    return now_ns - behind_ms * 1_000_000 if -1000 < behind_ms < 60_000 else now_ns
+    if not -1000 < behind_ms < 60_000:  # it counts another clock
+        return now_ns
+    return (now_ns // 1_000_000 - behind_ms) * 1_000_000
 
 
 _NAMES: dict[int, str] = {}
