@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.parse
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,7 @@ from optr.connectors.desktop.desk import Desk
 from optr.connectors.desktop.guardian import marked
 from optr.connectors.desktop.login_page import LoginPage
 from optr.connectors.desktop.session import DesktopSession
+from optr.desk_episodes.episode import DeskEpisode
 from optr.sentinel.desk_config import load_desk
 from optr.sentinel.desk_guard import DeskGuard
 
@@ -28,20 +30,25 @@ needs_programs = pytest.mark.skipif(
 
 
 @needs_programs
-def test_the_command_does_three_tasks_and_says_so_in_its_last_line():
-    command = [sys.executable, "-m", "optr.cli", "desktop", "demo"]
+def test_the_command_does_three_tasks_twice_and_says_so_in_its_last_line(tmp_path):
+    command = [sys.executable, "-m", "optr.cli", "desktop", "demo", "--out", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 of 3 tasks done" in done.stdout
+    assert "recorded: 3 of 3 tasks done" in done.stdout
     told = json.loads(done.stdout.splitlines()[-1])
-    assert (told["tasks"], told["successes"]) == (3, 3)
-    assert [r["answer"] for r in told["rows"]] == ["", "42", ""]
-    assert all(r["steps"] >= 6 for r in told["rows"])
+    assert (told["tasks"], told["successes"], told["replayed"]) == (3, 3, 3)
+    assert [r["answer"] for r in told["rows"]] == [r["answer"] for r in told["replays"]] == ["", "42", ""]
+    assert all(r["steps"] >= 6 for r in (*told["rows"], *told["replays"]))
+    assert Path(told["video"]).stat().st_size > 10_000
+    bags = [DeskEpisode(tmp_path / "out" / name) for name in ("add-15-and-27", "add-15-and-27-replayed")]
+    places = [{p for s in bag.steps for p in s.pixels} for bag in bags]
+    assert all(places) and not places[0] & places[1], "it was replayed where it had been recorded"
+    assert subprocess.run(command, capture_output=True, text=True, check=False).returncode == 1, "it is not empty"
 
 
 @needs_programs
 def test_a_task_that_is_not_done_is_told_with_its_reason(monkeypatch):
-    monkeypatch.setattr(demo, "LoginPage", lambda _: LoginPage({demo.NAME: "another"}))
+    monkeypatch.setattr(demo, "LoginPage", lambda *_: LoginPage({demo.NAME: "another"}))
     monkeypatch.setattr(demo, "NOTE", "typed")
     monkeypatch.setattr(demo, "_text", lambda _: "something else")
     monkeypatch.setattr(demo, "_COMES_S", 8.0)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from optr.cli import desktop_record
+from optr.cli import desktop_demo, desktop_record
 
 if TYPE_CHECKING:
-    from optr.connectors.desktop.demo import DeskRun
     from optr.connectors.desktop.desk import Desk
 
 _display = click.option("--display", help="X display, such as :1; default: that of the environment.")
@@ -88,26 +86,6 @@ def do(actions: tuple[str, ...], display: str | None, settings: str, as_json: bo
     return 0 if good else 1
 
 
-@desktop.command()
-@click.option("--size", type=(int, int), default=(1280, 800), show_default=True, help="Of the screen [px].")
-@click.option("--json", "as_json", is_flag=True, help="Print the line of JSON alone.")
-def demo(size: tuple[int, int], as_json: bool) -> int:
-    """On a desktop in memory: sign in to a page, add 15 and 27 in a calculator, save a note in an editor.
-
-    Exit code 0 only if every task is done, as seen by another way than the screen.
-    """
-    from optr.connectors.desktop.demo import demo_desk, run_demo, summary
-
-    console = Console(stderr=True, quiet=as_json or not sys.stderr.isatty())
-    with console.status("bringing a desktop up") as status, demo_desk(*size) as desk:
-        runs = run_demo(desk, _told(status.update))
-    whole = summary(runs)
-    if not as_json:
-        Console(emoji=False).print(_runs_table(runs))
-    click.echo(json.dumps(whole, ensure_ascii=False))
-    return 0 if whole["successes"] == whole["tasks"] else 1
-
-
 @contextmanager
 def opened(display: str | None, settings: str) -> Iterator[Desk]:
     """A desktop that is there, under a guard."""
@@ -127,10 +105,6 @@ def opened(display: str | None, settings: str) -> Iterator[Desk]:
         yield desk
 
 
-def _told(update: Callable[[str], object]) -> Callable[[str], object]:
-    return lambda task: update(f"{task} ...")
-
-
 def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(*(rows[0] if rows else ("nothing",)), title=title or None)
     for row in rows:
@@ -146,17 +120,5 @@ def _said(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _runs_table(runs: Sequence[DeskRun]) -> Table:
-    done = sum(r.success for r in runs)
-    table = Table("task", "done", "steps", "seconds", "effects", "read", "what is missing")
-    table.title = f"{done} of {len(runs)} tasks done"
-    for run in runs:
-        effects = ", ".join(f"{count} {name}" for name, count in run.effects.items())
-        mark = "[green]yes[/]" if run.success else "[red]no[/]"
-        texts = (escape(t) for t in (effects, run.answer, run.text))
-        table.add_row(run.task, mark, str(run.steps), f"{run.seconds:.2f}", *texts)
-    return table
-
-
-for _command in (desktop_record.record, desktop_record.replay, desktop_record.script, desktop_record.run):
+for _command in (desktop_demo.demo, *desktop_record.COMMANDS):
     desktop.add_command(_command)

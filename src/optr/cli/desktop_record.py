@@ -229,3 +229,7 @@ def _report(course: Course, rows: Sequence[Row], as_json: bool) -> int:
     whole = {"actions": len(course.steps), "done": done, "success": good, "rows": [vars(r) for r in rows]}
     click.echo(json.dumps(whole, ensure_ascii=False))
     return 0 if good else 1
+
+
+COMMANDS = (record, replay, script, run)
+"""Of the group `optr desktop`."""

@@ -123,7 +123,7 @@ class DeskReplay:
             self._told(row)
             if not row.executed:
                 break
-            before = None if isinstance(step.action, a.Wait) else action
+            before = None if isinstance(step.action, a.Wait | a.Launch) else action
         return rows
 
     def _again(self, number: int, step: DeskStep, before: a.DesktopAction | None) -> tuple[Row, a.DesktopAction | None]:

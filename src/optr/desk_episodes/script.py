@@ -228,7 +228,10 @@ def _windows(node: Marked | None) -> dict[int, Window]:
 
 
 def _step(node: Marked, values: Mapping[str, str], windows: Mapping[int, Window]) -> DeskStep:
-    data = node.plain()
+    try:
+        data = node.plain()
+    except (yaml.YAMLError, ValueError, OverflowError) as err:  # `!!int abc`
+        node.fail(f"is no action: {err}")
     if not isinstance(data, dict):
         node.fail("is no action; an action is a mapping with a kind")
     data = dict(data)

@@ -34,11 +34,10 @@ class WindowsAgain:
         if known is not None and _same_class(known, recorded):
             return known
         alike = [w for w in shown if _same_class(w, recorded) and w.id not in self._taken(recorded)]
-        titled = [w for w in alike if w.title == recorded.title]
-        if not titled:
-            titled = [w for w in alike if _alike(w.title, recorded.title) >= _ALIKE]
-            titled.sort(key=lambda w: _alike(w.title, recorded.title))
-        found = titled[-1] if titled else alike[0] if len(alike) == 1 and not sure else None
+        titled = [w for w in alike if _alike(w.title, recorded.title) >= _ALIKE]
+        # A hint of a program has its title, too: of those that are titled alike, the one that is as large.
+        best = max(titled, key=lambda w: (_alike(w.title, recorded.title), _as_large(w, recorded)), default=None)
+        found = best or (alike[0] if len(alike) == 1 and not sure else None)
         if found is not None:
             self._known[recorded.id] = found.id
         return found
@@ -54,6 +53,12 @@ def _same_class(one: Window, other: Window) -> bool:
 
 def _alike(one: str, other: str) -> float:
     return SequenceMatcher(None, one.casefold(), other.casefold(), autojunk=False).ratio()
+
+
+def _as_large(one: Window, other: Window) -> float:
+    """Common area if their corners lay on each other, against the larger: 0 to 1."""
+    a, b = one.rect, other.rect
+    return min(a.width, b.width) * min(a.height, b.height) / max(1, a.width * a.height, b.width * b.height)
 
 
 def words(window: Window) -> str:
