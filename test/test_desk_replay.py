@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from desktop_pad import PATIENCE_S, Pad, until
+from desktop_pad import PATIENCE_S, until
 from optr.connectors.desktop.actions import Click, Hotkey, Key, Launch, Point, Rect, Selector, Type, Wait
 from optr.connectors.desktop.demo import demo_desk
 from optr.connectors.desktop.desk import Desk
@@ -106,10 +106,11 @@ def test_it_survives_another_window_and_another_size(desk, calculator, tmp_path)
     actions = [Click(Selector(f'role=button[name="{k}"]', calculator)) for k in ("1", "5", "+", "2", "7", "=")]
     episode = recorded(desk, tmp_path / "bag", *actions, Wait("still", timeout_s=5.0, frame=f"window:{calculator}"))
     assert held(desk) == "42"
-    end_programs(desk)
-    other = Pad(desk.session.display, (200, 100), managed=True)  # so that the next window gets another id
-    window = launched(desk)
-    other.close()
+    first = desk.session._processes[-1]
+    window = int(desk.execute(Launch("calculator")).answer)
+    first.kill()
+    until(lambda: not desk.bridge.windows.matching(str(calculator)))
+    assert desk.execute(Wait("element", SEVEN, PATIENCE_S)).executed
     assert window != calculator
     elsewhere(desk, window, width=390, height=380)
     rows = DeskReplay(desk, course_of(episode)).run()
