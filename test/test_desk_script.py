@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from desktop_pad import PATIENCE_S, until
+from optr.cli.desktop import desktop
 from optr.connectors.desktop.actions import ActionResult, Click, Hotkey, Launch, Point, Rect, Selector, Type, Wait
 from optr.connectors.desktop.demo import demo_desk
 from optr.connectors.desktop.seen import Element, Window
@@ -123,17 +125,16 @@ def test_a_file_that_is_not_there_is_said(tmp_path):
         load_script(tmp_path / "none.yaml")
 
 
-def optr(*words, **more):
-    command = [sys.executable, "-m", "optr.cli", "desktop", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **more)
+def optr(*words):
+    return CliRunner().invoke(desktop, [str(w) for w in words], standalone_mode=False)
 
 
 def last_line(done):
-    assert done.stdout, done.stderr
+    assert done.exception is None, done.exception
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_a_recorded_run_is_saved_changed_and_repeated_by_commands(tmp_path):
+def test_a_recorded_run_is_saved_changed_and_repeated_by_commands(tmp_path, monkeypatch):
     with demo_desk(1000, 700) as desk:
         window = int(desk.execute(Launch("editor")).answer)
         assert desk.execute(Wait("element", "role=textbox", PATIENCE_S)).executed
@@ -141,22 +142,25 @@ def test_a_recorded_run_is_saved_changed_and_repeated_by_commands(tmp_path):
             assert desk.execute(Type("hello ada\n", Selector("role=textbox", window))).executed
             assert desk.execute(Hotkey(("ctrl", "end"))).executed
         made = optr("script", str(tmp_path / "bag"), "-o", str(tmp_path / "greet.yaml"), "--parameter", "user=ada")
-        assert made.returncode == 0, made.stderr
+        assert made.return_value == 0, made.exception
         assert "hello ${user}" in (tmp_path / "greet.yaml").read_text()
         desk.bridge.windows.place(window, Rect(300, 200, 500, 350))
-        there = {**os.environ, "DISPLAY": desk.session.display}
-        there["DBUS_SESSION_BUS_ADDRESS"] = desk.session.environment["DBUS_SESSION_BUS_ADDRESS"]
-        done = optr("run", str(tmp_path / "greet.yaml"), "--set", "user=bob", env=there)
+        for name in ("DISPLAY", "DBUS_SESSION_BUS_ADDRESS"):
+            monkeypatch.setenv(name, desk.session.environment[name])
+        done = optr("run", tmp_path / "greet.yaml", "--set", "user=bob")
         told = last_line(done)
-        assert (done.returncode, told["success"], told["done"]) == (0, True, 2), done.stdout + done.stderr
+        assert (done.return_value, told["success"], told["done"]) == (0, True, 2), done.stdout
         box = Selector("role=textbox", window)
         until(lambda: "hello bob" in desk.finder.find(box).value)
-        done = optr("replay", str(tmp_path / "bag"), "--swap", "ada=eve", "--json", env=there)
-        assert done.returncode == 0, done.stdout + done.stderr
+        monkeypatch.setenv("NOBODY", "x")
+        done = optr("replay", tmp_path / "bag", "--swap", "ada=eve", "--json")
+        assert done.return_value == 0, done.stdout
         assert [r["executed"] for r in last_line(done)["rows"]] == [True, True]
         until(lambda: "hello eve" in desk.finder.find(box).value)
-        wrong = optr("run", str(tmp_path / "greet.yaml"), "--set", "who=bob", env=there)
-        assert wrong.returncode != 0 and "no parameter who; there are: user" in wrong.stderr
+        wrong = optr("run", tmp_path / "greet.yaml", "--secret", "who=NOBODY")
+        assert "no parameter who; there are: user" in str(wrong.exception)
+        wrong = optr("run", tmp_path / "greet.yaml", "--secret", "who=NOT_THERE_AT_ALL")
+        assert "no such environment variable" in str(wrong.exception)
 
 
 def test_a_person_is_recorded_until_ctrl_c(tmp_path):
