@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
-import sys
 import urllib.parse
 import urllib.request
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +14,6 @@ from optr.connectors.desktop.desk import Desk
 from optr.connectors.desktop.guardian import marked
 from optr.connectors.desktop.login_page import LoginPage
 from optr.connectors.desktop.session import DesktopSession
-from optr.desk_episodes.episode import DeskEpisode
 from optr.sentinel.desk_config import load_desk
 from optr.sentinel.desk_guard import DeskGuard
 
@@ -27,23 +21,6 @@ NEEDED = ("Xvfb", "openbox", "galculator", "mousepad", "tesseract", "chromium")
 needs_programs = pytest.mark.skipif(
     not all(map(shutil.which, NEEDED)) or not find_browser(), reason=f"not all of {', '.join(NEEDED)} are installed"
 )
-
-
-@needs_programs
-def test_the_command_does_three_tasks_twice_and_says_so_in_its_last_line(tmp_path):
-    command = [sys.executable, "-m", "optr.cli", "desktop", "demo", "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "recorded: 3 of 3 tasks done" in done.stdout
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert (told["tasks"], told["successes"], told["replayed"]) == (3, 3, 3)
-    assert [r["answer"] for r in told["rows"]] == [r["answer"] for r in told["replays"]] == ["", "42", ""]
-    assert all(r["steps"] >= 6 for r in (*told["rows"], *told["replays"]))
-    assert Path(told["video"]).stat().st_size > 10_000
-    bags = [DeskEpisode(tmp_path / "out" / name) for name in ("add-15-and-27", "add-15-and-27-replayed")]
-    places = [{p for s in bag.steps for p in s.pixels} for bag in bags]
-    assert all(places) and not places[0] & places[1], "it was replayed where it had been recorded"
-    assert subprocess.run(command, capture_output=True, text=True, check=False).returncode == 1, "it is not empty"
 
 
 @needs_programs

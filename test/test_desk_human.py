@@ -152,6 +152,23 @@ def test_keys_are_recorded_with_what_gets_them_and_replayed(desk, person, tmp_pa
     desk.session._processes[-1].kill()
 
 
+def test_keys_of_which_nobody_knows_where_they_go_are_kept_secret(desk, person):
+    """Hotkeys are told: they type nothing."""
+    heard = []
+    listening = HumanInput(desk.session.display, heard.append, windows=desk.bridge.windows.all)
+    try:
+        person.keys("x")
+        person.keys("Control_L", "x")
+        person.keys("Return")
+        until(lambda: sum(e.event == "key_up" for e in heard) >= 4)
+    finally:
+        listening.close()
+    assert [(e.name, e.text) for e in heard if e.event == "key_down"] == [
+        ("", ""), ("ctrl", ""), ("x", ""), ("enter", "")
+    ]  # fmt: skip
+    assert [m.action for m in actions_of_human(heard)] == [Type(HIDDEN), Hotkey(("ctrl", "x")), Key("enter")]
+
+
 # -- without a display ---------------------------------------------------------------------------------------------
 
 MS = 1_000_000

@@ -243,7 +243,7 @@ class HumanInput:
         window, element = self._looks.keyboard(moves, lambda: self._moves, busy)
         event = replace(event, window=window, element=element if event.event == "key_down" else None)
         hidden = "password" in element.states if element is not None else not self._unknown_keys
-        types = len(event.name) == 1 or event.name == "space"
+        types = bool(event.text) if event.event == "key_down" else len(event.name) == 1 or event.name == "space"
         return replace(event, name="", text="") if hidden and types else event
 
     def _close_connections(self) -> None:
