@@ -108,14 +108,17 @@ def _scenes(episode: DeskEpisode, title: str, speed: float) -> Iterator[tuple[fl
         while following is not None and following[0] <= at:
             pixels, following = following[1], next(pictures, None)
         place = bisect_right(begins, at)
-        current = steps[place - 1] if place else None
+        newest = steps[place - 1] if place else None
+        # What is refused takes no time, and the next action would hide it.
+        kept = [s for s in steps[max(0, place - 6) : place] if s.refused and at - s.seen_ns < _AFTER_S * 1e9]
+        current = kept[-1] if kept else newest
         moved = bisect_right(stamps, at)
         marks = tuple(
             (s, (at - _marked_ns(s)) * 1e-9)
             for s in steps[max(0, place - 6) : place]
             if s.pixels and _marked_ns(s) <= at <= max(s.ended_ns, _marked_ns(s)) + round(_RING_S * 1e9)
         )
-        caption = f"{place}/{len(steps)}  {said(current)}" if current is not None else ""
+        caption = f"{steps.index(current) + 1}/{len(steps)}  {said(current)}" if current is not None else ""
         scene = _Scene(
             pixels, moves[moved - 1][1] if moved else None, marks, current, caption, f"{now:6.1f} s  {title}"
         )
