@@ -11,7 +11,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "optr"
 CORES = ["spec", "operators", "connectors", "sentinel", "episodes", "teleop", "fake_arm", "experiments", "workers"]
-CORES += ["policies", "training", "evaluation", "desk_bench", "facade"]
+CORES += ["policies", "training", "evaluation", "desk_bench", "desk_episodes", "facade"]
 ROS = {
     "rclpy",
     "optr_interfaces",
@@ -87,6 +87,7 @@ def test_imports_run_one_way():
         "teleop": 1,
         "workers": 1,
         "experiments": 1.5,
+        "desk_episodes": 1.2,
         "desk_bench": 1.5,
         "evaluation": 1.6,
         "training": 1.7,

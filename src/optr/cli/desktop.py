@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from optr.cli import desktop_act, desktop_miniwob, desktop_serve, desktop_tasks
+from optr.cli import desktop_act, desktop_demo, desktop_miniwob, desktop_record, desktop_serve, desktop_tasks
 from optr.cli.desktop_common import desk_option, display_option, json_option, table
 
 if TYPE_CHECKING:
-    from optr.connectors.desktop.demo import DeskRun
+    pass
 
 
 @click.group()
@@ -85,44 +81,8 @@ def do(actions: tuple[str, ...], display: str | None, settings: str, as_json: bo
     return 0 if good else 1
 
 
-@desktop.command()
-@click.option("--size", type=(int, int), default=(1280, 800), show_default=True, help="Of the screen [px].")
-@click.option("--json", "as_json", is_flag=True, help="Print the line of JSON alone.")
-def demo(size: tuple[int, int], as_json: bool) -> int:
-    """On a desktop in memory: sign in to a page, add 15 and 27 in a calculator, save a note in an editor.
-
-    Exit code 0 only if every task is done, as seen by another way than the screen.
-    """
-    from optr.connectors.desktop.demo import demo_desk, run_demo, summary
-
-    console = Console(stderr=True, quiet=as_json or not sys.stderr.isatty())
-    with console.status("bringing a desktop up") as status, demo_desk(*size) as desk:
-        runs = run_demo(desk, _told(status.update))
-    whole = summary(runs)
-    if not as_json:
-        Console(emoji=False).print(_runs_table(runs))
-    click.echo(json.dumps(whole, ensure_ascii=False))
-    return 0 if whole["successes"] == whole["tasks"] else 1
-
-
-def _told(update: Callable[[str], object]) -> Callable[[str], object]:
-    return lambda task: update(f"{task} ...")
-
-
-def _runs_table(runs: Sequence[DeskRun]) -> Table:
-    done = sum(r.success for r in runs)
-    table = Table("task", "done", "steps", "seconds", "effects", "read", "what is missing")
-    table.title = f"{done} of {len(runs)} tasks done"
-    for run in runs:
-        effects = ", ".join(f"{count} {name}" for name, count in run.effects.items())
-        mark = "[green]yes[/]" if run.success else "[red]no[/]"
-        texts = (escape(t) for t in (effects, run.answer, run.text))
-        table.add_row(run.task, mark, str(run.steps), f"{run.seconds:.2f}", *texts)
-    return table
-
-
-desktop.add_command(desktop_tasks.tasks)
-desktop.add_command(desktop_tasks.bench)
-desktop.add_command(desktop_act.act)
-desktop.add_command(desktop_serve.serve)
-desktop.add_command(desktop_miniwob.miniwob)
+for _command in (
+    desktop_tasks.tasks, desktop_tasks.bench, desktop_act.act, desktop_serve.serve, desktop_miniwob.miniwob,
+    desktop_demo.demo, *desktop_record.COMMANDS,
+):  # fmt: skip
+    desktop.add_command(_command)

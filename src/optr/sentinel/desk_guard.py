@@ -25,7 +25,7 @@ from optr.sentinel.codes import Code, GuardState, Outcome
 from optr.sentinel.desk_conditions import DeskDuty, failing
 from optr.sentinel.desk_config import DeskConfig
 from optr.sentinel.desk_doing import Doing, Held, NotThereError, doing_of
-from optr.sentinel.desk_rules import Asked, ProgramsRule, WindowPattern, like
+from optr.sentinel.desk_rules import Asked, ProgramsRule, SecretsRule, WindowPattern, like
 from optr.sentinel.rule import Finding
 
 _REMEMBERED = 4096
@@ -153,6 +153,11 @@ class DeskGuard:
         """What may be tried while it is held, by `judge` with `recovering`."""
         hold = self._hold
         return hold.duty.recover if hold is not None and hold.retries > 0 else ()
+
+    def keeps(self, text: str) -> bool:
+        """Whether a text holds a secret that was given, or what looks like one."""
+        given = any(secret.redact(text) != text for secret in self._secrets)
+        return given or self.config.rule(SecretsRule).looks(text)
 
     def stop(self, why: str, code: Code = Code.STOP_REQUESTED) -> None:
         """Refuse everything until `rearm`. Whoever holds keys and buttons releases them."""

@@ -282,10 +282,14 @@ class SecretsRule(DeskRule):
     def _patterns(self) -> list[re.Pattern[str]]:
         return _compiled(self.patterns)
 
+    def looks(self, text: str) -> bool:
+        """Whether a text looks as if it held a key."""
+        return any(p.search(text) for p in self._patterns)
+
     def check(self, at: Asked) -> Finding | None:
         """A text that holds a key, never with the key in the words."""
         texts = _texts_with_past(at)
-        if any(p.search(text) for p in self._patterns for text in texts):
+        if any(self.looks(text) for text in texts):
             return self.found("a text looks as if it held a key")
         window = at.doing.keyboard
         if window is not None and any(p.fits(window) for p in self.into):

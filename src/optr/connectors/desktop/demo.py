@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,49 @@ def demo_desk(width: int = 1280, height: int = 800) -> Iterator[Desk]:
         yield desk
 
 
+@dataclass(frozen=True)
+class Given:
+    """What a task finds.
+
+    Attributes:
+        texts: Those that are others on another desktop, by what they are.
+        page: To sign in to.
+    """
+
+    texts: dict[str, str] = field(default_factory=dict)
+    page: LoginPage | None = None
+
+
+@dataclass(frozen=True)
+class DeskTask:
+    """One task.
+
+    Attributes:
+        name: For people.
+        surroundings: Brings up what it needs beside the desktop, for as long as it lasts.
+        act: Does it.
+        check: What is missing, seen by another way than the screen; empty: nothing.
+    """
+
+    name: str
+    surroundings: Callable[[Desk], AbstractContextManager[Given]]
+    act: Callable[[_Hands, Given], None]
+    check: Callable[[Desk, Given, DeskRun], str]
+
+
+def tasks(slow_s: float = 0.0) -> tuple[DeskTask, ...]:
+    """The three tasks.
+
+    Args:
+        slow_s: How long the page takes to answer [s].
+    """
+    return (
+        DeskTask("sign in", lambda _: _page(slow_s), _sign_in, _signed_in),
+        DeskTask("add 15 and 27", lambda _: nullcontext(Given()), _add, _added),
+        DeskTask("save a note", lambda desk: nullcontext(Given({"file": str(_note(desk))})), _save, _saved),
+    )
+
+
 def run_demo(desk: Desk, told: Callable[[str], object] = lambda _: None) -> list[DeskRun]:
     """Carry the three tasks out, one after the other; one that fails does not end the others.
 
@@ -120,18 +163,30 @@ def run_demo(desk: Desk, told: Callable[[str], object] = lambda _: None) -> list
         told: Told the name of each task before it begins.
     """
     runs = []
-    for name, task in (("sign in", _sign_in), ("add 15 and 27", _add), ("save a note", _save)):
-        told(name)
-        runs.append(_one(desk, name, task))
+    for task in tasks():
+        told(task.name)
+        with task.surroundings(desk) as given:
+            runs.append(carry_out(desk, task, given))
     return runs
 
 
-def _one(desk: Desk, name: str, task: Callable[[_Hands], str]) -> DeskRun:
-    run = DeskRun(name)
+def carry_out(desk: Desk, task: DeskTask, given: Given) -> DeskRun:
+    """Carry one task out, and check it."""
+
+    def act(run: DeskRun) -> None:
+        task.act(_Hands(desk, run), given)
+
+    return judged(desk, task, given, act)
+
+
+def judged(desk: Desk, task: DeskTask, given: Given, act: Callable[[DeskRun], object]) -> DeskRun:
+    """How a task went that is done by `act`, which raises a DesktopError if it cannot be."""
+    run = DeskRun(task.name)
     began = time.monotonic()
-    desk.guard.begin_task(name, desk.look(), time.monotonic_ns())
+    desk.guard.begin_task(task.name, desk.look(), time.monotonic_ns())
     try:
-        run.text = task(_Hands(desk, run))
+        act(run)
+        run.text = task.check(desk, given, run)
     except DesktopError as err:
         run.text = str(err)
     run.success = not run.text
@@ -139,46 +194,73 @@ def _one(desk: Desk, name: str, task: Callable[[_Hands], str]) -> DeskRun:
     return run
 
 
-# -- tasks: each answers what its checker misses; empty: nothing ------------------------------------------------------
+# -- tasks -----------------------------------------------------------------------------------------------------------
 
 
-def _sign_in(hands: _Hands) -> str:
-    with LoginPage({NAME: PASSWORD}) as page:
-        hands.launched("browser", page.url)
-        hands.do(
-            a.Wait("element", "#username", _COMES_S),
-            a.Type(NAME, a.Selector("#username")),
-            a.Type(PASSWORD, a.Selector("#password")),
-        )
-        hands.click('role=button[name="Sign in"]')
-        hands.do(a.Wait("window", "Signed in", _COMES_S))
-        return "" if page.signed_in == [NAME] else f"the page says that {page.signed_in} signed in"
+@contextmanager
+def _page(slow_s: float) -> Iterator[Given]:
+    with LoginPage({NAME: PASSWORD}, slow_s) as page:
+        yield Given({"url": page.url}, page)
 
 
-def _add(hands: _Hands) -> str:
+def _sign_in(hands: _Hands, given: Given) -> None:
+    hands.launched("browser", given.texts["url"])
+    hands.do(
+        a.Wait("element", "#username", _COMES_S),
+        a.Type(NAME, a.Selector("#username")),
+        a.Type(PASSWORD, a.Selector("#password")),
+    )
+    hands.click('role=button[name="Sign in"]')
+    hands.do(a.Wait("window", "Signed in", _COMES_S))
+
+
+def _signed_in(_: Desk, given: Given, run: DeskRun) -> str:
+    names = given.page.signed_in if given.page is not None else []
+    return "" if names == [NAME] else f"the page says that {names} signed in"
+
+
+def _add(hands: _Hands, _: Given) -> None:
     window = hands.launched("calculator")
     hands.do(a.Wait("element", 'role=button[name="="]', _COMES_S))
     hands.click(*(f'role=button[name="{key}"]' for key in ("1", "5", "+", "2", "7", "=")))
     hands.do(a.Wait("still", timeout_s=_COMES_S, frame=f"window:{window}"))
-    display = a.Selector("role=textbox", int(window))
-    read = hands.desk.finder.read(hands.desk.finder.resolve(display))
-    hands.run.answer = hands.do(a.Done(" ".join(line.name for line in read))).answer
-    held = hands.desk.finder.find(display).value.strip()
+    hands.do(a.Done(_read(hands.desk)))
+
+
+def _added(desk: Desk, _: Given, run: DeskRun) -> str:
+    run.answer = _read(desk)
+    held = desk.finder.find(_shown(desk)).value.strip()
     if held != "42":
         return f"accessibility says that the calculator holds {held!r}"
-    return "" if hands.run.answer == "42" else f"{hands.run.answer!r} was read"
+    return "" if run.answer == "42" else f"{run.answer!r} was read"
 
 
-def _save(hands: _Hands) -> str:
-    file = hands.desk.session.home / "note.txt"
-    window = hands.launched("editor")
+def _shown(desk: Desk) -> a.Selector:
+    """Where the calculator shows its result."""
+    return a.Selector("role=textbox", desk.bridge.windows.find("galculator").id)
+
+
+def _read(desk: Desk) -> str:
+    return " ".join(line.name for line in desk.finder.read(desk.finder.resolve(_shown(desk))))
+
+
+def _save(hands: _Hands, given: Given) -> None:
+    hands.launched("editor")
     hands.do(a.Type(NOTE), a.Hotkey(("ctrl", "s")), a.Wait("window", "Save", _COMES_S))
     hands.do(
         a.Wait("element", 'role=textbox[name="Name"][focused]', _COMES_S),
-        a.Type(str(file)),
+        a.Type(given.texts["file"]),
     )
     hands.until(a.Key("enter"), a.Wait("window", "note.txt", _ANSWERS_S))
-    return "" if window and _text(file) == NOTE else f"{file.name} holds {_text(file)!r}"
+
+
+def _saved(desk: Desk, _: Given, run: DeskRun) -> str:
+    file = _note(desk)
+    return "" if _text(file) == NOTE else f"{file.name} holds {_text(file)!r}"
+
+
+def _note(desk: Desk) -> Path:
+    return desk.session.home / "note.txt"
 
 
 def _text(file: Path) -> str:

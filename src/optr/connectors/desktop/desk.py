@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 from optr.connectors.desktop import actions as a
 from optr.connectors.desktop.codec import check_action
@@ -25,6 +25,22 @@ from optr.sentinel.rule import Finding
 _RELEASED = ("FAIL_SAFE", "CANCELLED")
 
 
+class Watcher(Protocol):
+    """Is told of every action of a desk, in the thread that carries it out. It raises nothing, and is quick.
+
+    Times are of the steady clock [ns].
+    """
+
+    def proposed(self, action: Any, stamp_ns: int) -> None:
+        """Somebody asks for an action, or for what is none."""
+
+    def judged(self, verdict: DeskVerdict, view: DeskView, stamp_ns: int) -> None:
+        """The guard has judged it, on this view; not told where what it names is not there."""
+
+    def done(self, result: a.ActionResult, stamp_ns: int) -> None:
+        """It is over, or was refused."""
+
+
 class Desk:
     """Owns one desktop: what shows it, what acts on it, and the guard that every action passes.
 
@@ -39,6 +55,7 @@ class Desk:
         tree: Accessibility; None: the desktop has none.
         finder: Finds what selectors mean.
         browsers: Chromiums that were started here.
+        watchers: Told of every action.
     """
 
     def __init__(self, session: DesktopSession, guard: DeskGuard, ask: Ask | None = None) -> None:
@@ -56,6 +73,7 @@ class Desk:
             raise DesktopError(f"a desk without a guard does nothing; got {type(guard).__name__}, expected a DeskGuard")
         self.session = session
         self.guard = guard
+        self.watchers: list[Watcher] = []
         self._judging = threading.Lock()
         self.hands = DeskHands(session, guard.config.rule(ProgramsRule), self._stopped, ask)
         self.bridge, self.sight = self.hands.bridge, self.hands.sight
@@ -72,6 +90,14 @@ class Desk:
         `refused` names the rule that did not let it through; the details of the result hold `class`, how far it
         reaches, and `request`, by which a person can `confirm` it, where one has to.
         """
+        for watcher in self.watchers:
+            watcher.proposed(action, time.monotonic_ns())
+        result = self._executed(action)
+        for watcher in self.watchers:
+            watcher.done(result, time.monotonic_ns())
+        return result
+
+    def _executed(self, action: Any) -> a.ActionResult:
         self._notice_corner()
         try:
             view = self.look(None if self._stopped() or not _is_sound(action) else action)
@@ -79,6 +105,8 @@ class Desk:
             return a.ActionResult(False, refused=str(Code.NO_SUCH_PLACE), text=str(err))
         with self._judging:
             verdict = self.guard.judge(action, view, time.monotonic_ns())
+        for watcher in self.watchers:
+            watcher.judged(verdict, view, time.monotonic_ns())
         if not verdict.allowed:
             return a.ActionResult(False, refused=verdict.code, text=verdict.text, details=_details(verdict))
         return self._over(verdict, self.hands.carry_out(_by_id(verdict, view), view.found, view.windows), view)

@@ -89,11 +89,14 @@ class DevTools:
             reveal: Whether the page is scrolled to a single match that is out of sight.
 
         Raises:
-            DesktopError: If a selector is no CSS, or nobody can tell where a page lies.
+            DesktopError: If a selector is no CSS, or developer tools are open.
         """
         with self._lock:
             pages = self._pages()
-            found = [f for f in (self._find_in(t, list(selectors), window, reveal) for t in pages) if f]
+            try:
+                found = [f for f in (self._find_in(t, list(selectors), window, reveal) for t in pages) if f]
+            except _UnsettledError as err:  # it may come to fit: a page that loads slowly keeps its old size so long
+                return PageFind((), 0, hints=(str(err),))
             if not found:  # it may still come: a page that loads, a window that opens
                 where = f" in the window {window.title!r}" if window else ""
                 return PageFind((), 0, hints=(f"no page is shown{where} in this Chromium; it has {len(pages)}",))
@@ -163,9 +166,9 @@ class DevTools:
             try:
                 origin, scale = _origin(answer["page"], own.rect)
                 return _read(answer, origin, scale, own)
-            except _UnsettledError as err:
+            except _UnsettledError:
                 if time.monotonic() > end:
-                    raise DesktopError(str(err)) from err
+                    raise
                 time.sleep(0.02)
 
     def _ask(self, target: str, selectors: list[str], reveal: bool) -> dict[str, Any]:

@@ -109,6 +109,12 @@ class Hand:
         self._worker = threading.Thread(target=self._work, name=f"optr-hand{display}", daemon=True)
         self._worker.start()
 
+    @property
+    def clients(self) -> frozenset[int]:
+        """Numbers by which the X server knows who gives its input: it is told from that of people by them."""
+        ours = (self._x.display, self._gui.platformModule._display)
+        return frozenset(int(d.display.info.resource_id_base) for d in ours)
+
     # What can be done. Each returns when it is done, or raises StoppedError with everything released.
 
     def position(self) -> Pixel:

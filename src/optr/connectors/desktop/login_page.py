@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs
@@ -21,11 +22,12 @@ class LoginPage:
         refused: Names of those who gave another password.
     """
 
-    def __init__(self, accounts: dict[str, str]) -> None:
+    def __init__(self, accounts: dict[str, str], slow_s: float = 0.0) -> None:
         """Serve on a free port of this machine.
 
         Args:
             accounts: Passwords by name.
+            slow_s: How long each answer takes [s].
         """
         self.signed_in: list[str] = []
         self.refused: list[str] = []
@@ -43,6 +45,7 @@ class LoginPage:
                 self._answer(200, page._entered(given.get("username", [""])[0], given.get("password", [""])[0]))
 
             def _answer(self, status: int, text: str) -> None:
+                time.sleep(slow_s)
                 self.send_response(status)
                 self.send_header("Content-Type", "text/html; charset=utf-8")
                 self.end_headers()

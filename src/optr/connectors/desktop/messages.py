@@ -12,6 +12,7 @@ from typing import Any
 
 from optr.connectors.desktop import actions as a
 from optr.connectors.desktop.codec import check_action, short
+from optr.connectors.desktop.human_input import EVENTS, InputEvent
 from optr.connectors.desktop.seen import Element, Monitor, Window
 from optr.errors import DesktopError
 
@@ -215,6 +216,48 @@ def result_of(msg: Any, clock: Callable[[int], int] = lambda ns: ns) -> a.Action
         msg.text,
         msg.answer,
         {name: value for name, value in details.items() if value},
+    )
+
+
+def input_fields(event: InputEvent, clock: Callable[[int], int]) -> dict[str, Any]:
+    """Fields of `DesktopInput`.
+
+    Args:
+        event: Of pointer or keyboard.
+        clock: Makes nanoseconds of the steady clock into those of the clock of the messages.
+    """
+    same = ("injected", "device", "name", "text", "x", "y", "window")
+    return {
+        "header": clock(event.stamp_ns),
+        "event": EVENTS.index(event.event),
+        **{name: getattr(event, name) for name in same},
+        "element": [] if event.element is None else [element_fields(event.element)],
+    }
+
+
+def input_of(msg: Any, clock: Callable[[int], int] = lambda ns: ns) -> InputEvent:
+    """The event in a `DesktopInput`.
+
+    Args:
+        msg: The message.
+        clock: Makes its nanoseconds into those of the steady clock; left out: they stay.
+
+    Raises:
+        DesktopError: If it is of no known kind.
+    """
+    if msg.event >= len(EVENTS):
+        raise DesktopError(f"no event of input {msg.event}; there are: {', '.join(EVENTS)}")
+    return InputEvent(
+        EVENTS[msg.event],
+        clock(_ns(msg.header.stamp)),
+        msg.name,
+        msg.text,
+        int(msg.x),
+        int(msg.y),
+        int(msg.window),
+        bool(msg.injected),
+        msg.device,
+        element_of(msg.element[0]) if len(msg.element) else None,
     )
 
 

@@ -37,6 +37,7 @@ FIND = r"""
     if (node.readOnly) states.push('readonly');
     if (node.isContentEditable || node.matches('input:read-write, textarea:read-write')) states.push('editable');
     if (drawn(node)) states.push('visible');
+    if (node.localName === 'input' && node.type === 'password') states.push('password');
     return states.sort();
   };
   const drawn = node => node.getClientRects().length > 0

@@ -47,9 +47,12 @@ STATES: tuple[str, ...] = tuple(_STATES.split())
 TOLD = frozenset({
     "active", "busy", "checked", "collapsed", "editable", "enabled", "expandable", "expanded", "focusable", "focused",
     "modal", "multiline", "pressed", "selectable", "selected", "visible", "indeterminate", "required", "invalid_entry",
-    "default", "visited", "checkable", "has_popup", "readonly",
+    "default", "visited", "checkable", "has_popup", "readonly", "password",
 })  # fmt: skip
 """States that are told of elements; the others say how something is drawn."""
+
+PASSWORD_TEXT = 40
+"""Number of the role of what hides its text: to ARIA a textbox, told here by the state `password`."""
 
 
 def bit(state: str) -> int:

@@ -15,7 +15,7 @@ from optr.connectors.desktop.accessibility_bus import Bus, CacheItem, Call, Refe
 from optr.connectors.desktop.actions import Rect
 from optr.connectors.desktop.free_part import common
 from optr.connectors.desktop.owners import COMPONENT, Owners, extents, rect_of
-from optr.connectors.desktop.roles import bit, role_name, state_names
+from optr.connectors.desktop.roles import PASSWORD_TEXT, bit, role_name, state_names
 from optr.connectors.desktop.seen import Element, Elements, Window
 from optr.connectors.desktop.selectors import words
 from optr.connectors.desktop.tree_reader import (
@@ -330,11 +330,16 @@ def _element(
         name=_spaced(item.name),
         value=_value(told),
         rect=rect,
-        states=state_names(item.states),
+        states=_states(item),
         actions=actions,
         window=window,
         reference=f"{item.reference.name}{item.reference.path}",
     )
+
+
+def _states(item: CacheItem) -> tuple[str, ...]:
+    told = state_names(item.states)
+    return tuple(sorted((*told, "password"))) if item.role == PASSWORD_TEXT else told
 
 
 def _in_sight(rect: Rect | None, panes: Sequence[Rect | None]) -> Rect | None:

@@ -106,6 +106,25 @@ class Windows:
             raise DesktopError(f"the window {number} {window.title!r} did not get the keyboard within {timeout_s:g} s")
         return self.get(number)
 
+    def place(self, number: int, rect: Rect, timeout_s: float = 2.0) -> Window:
+        """Move a window and give it a size, without its frame; returns when it lies elsewhere than before.
+
+        Args:
+            number: Its id.
+            rect: Where it shall be [px]; the window manager has the last word.
+            timeout_s: For that [s].
+
+        Raises:
+            DesktopError: If it is gone, or stays where it was.
+        """
+        before = self.get(number)
+        with self._x.lock:
+            self._x.window(number).configure(x=rect.x, y=rect.y, width=rect.width, height=rect.height)
+            self._x.display.flush()
+        if before.rect != rect and not self.wait(lambda: self.get(number).rect != before.rect, timeout_s):
+            raise DesktopError(f"the window {number} {before.title!r} stayed at {before.rect}")
+        return self.get(number)
+
     def has_focus(self, number: int) -> bool:
         """Whether keys go to a window now."""
         with self._x.lock:
