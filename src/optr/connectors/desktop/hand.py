@@ -431,8 +431,10 @@ class Hand:
         if at is not None and at != self.position():
             self._move(at)
         self._pace()
-        if self.footing is not None:
-            self._manager.done()
+        if self.footing is not None and not self._manager.done():
+            raise StoppedError(
+                "OBSERVATION_STALE", "the window manager does not say that it has done what it was asked"
+            )
         x, y = at or self.position()
 
         def put() -> None:
