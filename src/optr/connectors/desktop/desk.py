@@ -88,7 +88,7 @@ class Desk:
         self.tree = self._open_tree()
         self.browsers = Browsers(session.home, self.bridge.windows.all)
         grab = self.bridge.screen.grab
-        self.finder = Finder(self.bridge.windows.all, self.tree, self.browsers, _ocr(), grab)
+        self.finder = Finder(self.bridge.windows.all, self.tree, self.browsers, _ocr(), grab, may_scroll=self._may_ask)
 
     def execute(self, action: Any) -> a.ActionResult:
         """Carry an action out if the guard allows it, and say what came of it.

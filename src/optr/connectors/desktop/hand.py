@@ -184,9 +184,13 @@ class Hand:
 
         def job() -> None:
             *shift, stroke = self._strokes([wanted])
-            for one in (*shift, stroke):
-                self._press_key(one)
-            self._repeat((stroke.code,), False)
+            self._repeat((stroke.code,), False)  # before it is pressed: later X has begun to
+            try:
+                for one in (*shift, stroke):
+                    self._press_key(one)
+            except DesktopError:
+                self._repeat((stroke.code,), True)
+                raise
             for one in shift:
                 self._release_key(one)
 
