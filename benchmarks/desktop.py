@@ -19,7 +19,7 @@ from _common import Load, Result, arguments, ratio, spread, tell
 from optr.connectors.desktop.actions import Click, Effect, Point, Rect, Wait
 from optr.connectors.desktop.bridge import DesktopBridge
 from optr.connectors.desktop.hand import StoppedError
-from optr.connectors.desktop.screen import overlap
+from optr.connectors.desktop.rects import overlap
 from optr.connectors.desktop.session import DesktopSession
 from optr.connectors.desktop.x11 import X11
 

@@ -103,6 +103,7 @@ class Report:
         self.forbidden[what] += 1
         if len(self.examples) < 40:
             self.examples.append(f"{what}: {example}")
+            print(self.examples[-1], file=sys.stderr, flush=True)
 
 
 class Stage:

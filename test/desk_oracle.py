@@ -254,7 +254,7 @@ class Oracle:
             self.found.add("KEY_FORBIDDEN")
 
     def play_type(self, action) -> None:
-        if self.now & (SHORTCUTS | {"altgr"}):
+        if self.now & (SHORTCUTS | {"altgr", "shift"}):
             self.found.add("KEY_FORBIDDEN")
         if action.into is None:
             box = self.keyboard()

@@ -524,6 +524,13 @@ def test_the_left_key_stays_down_when_the_right_one_is_released():
     assert code(a.Key("left"), view(boxes(TERM)), judge) == ""
 
 
+@pytest.mark.parametrize("key", ["shift", "ctrl_r", "altgr"])
+def test_a_text_is_not_typed_while_a_key_changes_it(key):
+    judge = guard()
+    assert code(a.KeyDown(key), of=judge) == ""
+    assert code(a.Type("12"), view(boxes(TERM)), judge) == Code.KEY_FORBIDDEN  # with Shift it were !@
+
+
 def test_a_name_of_several_windows_is_of_none():
     twins = [replace(b, title="Sums") if b.id == NOTES else b for b in boxes()]
     verdict = guard().judge(a.Focus("Sums"), view(twins), 0)

@@ -35,9 +35,10 @@ from optr.connectors.desktop.actions import (
     Wait,
 )
 from optr.connectors.desktop.bridge import DesktopBridge, Helpers
-from optr.connectors.desktop.places import beside_corner, pixel_in
+from optr.connectors.desktop.places import beside_corner
 from optr.connectors.desktop.session import DesktopSession, Program
 from optr.connectors.desktop.settle import Patience
+from optr.connectors.desktop.view import pixel_in
 from optr.errors import DesktopError, UnknownNameError
 
 WIDTH, HEIGHT = 1000, 700
@@ -415,9 +416,9 @@ class TestPlaces:
     def test_pixels_are_those_of_the_picture_again(self):
         rect = Rect(100, 50, 1280, 800)
         for x in range(rect.width):
-            assert pixel_in(Point(x / rect.width, 0.0), rect) == (100 + x, 50)
-            assert pixel_in(Point((x + 0.5) / rect.width, 0.0), rect) == (100 + x, 50)
-        assert pixel_in(Point(1.0, 1.0), rect) == (1379, 849)
+            assert pixel_in(rect, x / rect.width, 0.0) == (100 + x, 50)
+            assert pixel_in(rect, (x + 0.5) / rect.width, 0.0) == (100 + x, 50)
+        assert pixel_in(rect, 1.0, 1.0) == (1379, 849)
 
     def test_the_corners_are_left_to_people(self, bridge):
         assert beside_corner((0, 0), (10, 10)) == (1, 0)

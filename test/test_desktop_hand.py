@@ -296,9 +296,10 @@ def repeats(x):
 def test_a_key_that_is_kept_down_is_pressed_once(hand, pad, x, let_go):
     before = repeats(x)
     hand.key_down("a")
-    pad.wait(lambda noted: any(n.kind == "key" for n in noted))
-    code = pad.of("key")[0].detail
-    assert before[code // 8] >> code % 8 & 1 and not repeats(x)[code // 8] >> code % 8 & 1
+    hand.drag([(100, 100), (900, 100)], seconds=1.0)  # X begins to repeat after 0.66 s
+    pad.wait(lambda noted: any(n.kind == "release" for n in noted))
+    (pressed,) = pad.of("key")
+    assert before[pressed.detail // 8] >> pressed.detail % 8 & 1 and repeats(x) != before
     let_go(hand)
     assert repeats(x) == before
 

@@ -205,7 +205,9 @@ class DeskSentinelNode(OptrNode[DeskSentinelParams]):
         self._close_eyes()
         why = ""
         try:
-            self._sight = DeskSight.open(state.display, state.session_bus, Path(state.home))
+            self._sight = DeskSight.open(
+                state.display, state.session_bus, Path(state.home), self.guard.config.may_reach
+            )
             self._stop_keys = StopKeys(state.display, self.guard.config.stop_chord, self._stop)
         except OptrError as err:
             why = str(err)

@@ -29,7 +29,6 @@ from optr.ros.params import ParameterError, param
 from optr.ros.qos import EVENT_QOS, STATUS_QOS
 from optr.sentinel import Code, Finding
 from optr.sentinel.desk_config import load_desk
-from optr.sentinel.desk_rules import ProgramsRule
 from optr.spec import stamp_ns
 from optr_interfaces.msg import DesktopCommand, DesktopElement, DesktopResult, DesktopState, SentinelStatus
 from optr_interfaces.srv import FindElement, ReadClipboard, ReadElements
@@ -86,10 +85,10 @@ class DesktopNode(OptrNode[DesktopParams]):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("desktop", DesktopParams, **kwargs)
         p = self.params
-        programs = load_desk(p.desk).rule(ProgramsRule)
+        config = load_desk(p.desk)
         self.gate = DeskGate(self, "command", p.sentinel_timeout_s)
         self.session = self._open_session()
-        self.hands = DeskHands(self.session, programs, self.gate.shut, limits=self._limits())
+        self.hands = DeskHands(self.session, config, self.gate.shut, limits=self._limits())
         self._clipboard = Clipboard(self.session.display)
         self._commands: queue.SimpleQueue[tuple[DesktopCommand, bytes] | None] = queue.SimpleQueue()
         self._doing = ""

@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 
 from optr.connectors.desktop.actions import ACTIONS, ActionClass
 from optr.connectors.desktop.chords import chord
+from optr.connectors.desktop.seen import Window
 from optr.errors import DesktopError
 from optr.sentinel.decode import decode_settings
 from optr.sentinel.desk_conditions import DeskDuty, read_duties
-from optr.sentinel.desk_rules import DESK_RULES, DeskRule, WindowPattern
+from optr.sentinel.desk_rules import DESK_RULES, DeskRule, WindowPattern, WindowsRule
 from optr.sentinel.rule import setting
 from optr.share import find_config, share_path
 from optr.spec.yaml_lines import Marked, read_marked
@@ -97,6 +98,10 @@ class DeskConfig:
     def rule(self, kind: type[_T]) -> _T:
         """The rule of a kind."""
         return next(r for r in self.rules if isinstance(r, kind))
+
+    def may_reach(self, window: Window) -> bool:
+        """Whether pointer, keyboard and accessibility may reach a window."""
+        return self.rule(WindowsRule).about(window) is None
 
 
 def load_desk(source: str | os.PathLike[str] = "") -> DeskConfig:

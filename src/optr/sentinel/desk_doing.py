@@ -196,7 +196,7 @@ def _scroll(action: a.Scroll, view: DeskView, held: Held) -> Doing:
 
 
 def _type(action: a.Type, view: DeskView, held: Held) -> Doing:
-    modifying = held.keys & {*HELD} - {"shift"}
+    modifying = held.keys & {*HELD}
     if modifying:
         raise KeyNameError(f"a text is no text while {', '.join(sorted(modifying))} is down; give hotkeys")
     touches = () if action.into is None else (_touch(action.into, view),)

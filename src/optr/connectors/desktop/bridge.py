@@ -42,10 +42,12 @@ from optr.connectors.desktop.codec import check_action
 from optr.connectors.desktop.footing import Footing
 from optr.connectors.desktop.hand import Hand, Pace, Pixel, StoppedError
 from optr.connectors.desktop.keys import is_modifier, keysym, text_keysyms
-from optr.connectors.desktop.places import beside_corner, frame_rect, pixel_in
-from optr.connectors.desktop.screen import Screen, overlap
+from optr.connectors.desktop.places import beside_corner, frame_rect
+from optr.connectors.desktop.rects import overlap
+from optr.connectors.desktop.screen import Screen
 from optr.connectors.desktop.seen import Window
 from optr.connectors.desktop.settle import After, Before, Patience, Settling
+from optr.connectors.desktop.view import pixel_in
 from optr.connectors.desktop.windows import Windows
 from optr.connectors.desktop.x11 import display_name
 from optr.errors import DesktopError, OptrError
@@ -411,7 +413,7 @@ class DesktopBridge:
         if isinstance(target, Selector):
             pixel = self._resolved(target).centre
         else:
-            pixel = pixel_in(target, frame_rect(target.frame, self.screen, self.windows))
+            pixel = pixel_in(frame_rect(target.frame, self.screen, self.windows), target.x, target.y)
         if not self.screen.rect.holds(*pixel):
             size = f"{self.screen.rect.width} x {self.screen.rect.height}"
             raise DesktopError(f"{target} is at the pixel {pixel}, which is not on the screen of {size}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,9 +100,9 @@ class _Hands:
 
 
 @contextmanager
-def demo_desk(width: int = 1280, height: int = 800) -> Iterator[Desk]:
+def demo_desk(width: int = 1280, height: int = 800, monitors: Sequence[int] = ()) -> Iterator[Desk]:
     """A desktop of its own under the guard of the demonstration."""
-    session = DesktopSession(width, height)
+    session = DesktopSession(width, height, monitors=monitors)
     try:
         desk = Desk(session, DeskGuard(load_desk("demo")))
     except BaseException:

@@ -19,7 +19,6 @@ from optr.connectors.desktop.view import DeskView
 from optr.errors import DesktopError, OptrError
 from optr.sentinel.codes import Code, GuardState
 from optr.sentinel.desk_guard import DeskGuard, DeskVerdict
-from optr.sentinel.desk_rules import ProgramsRule
 from optr.sentinel.rule import Finding
 
 _RELEASED = ("FAIL_SAFE", "CANCELLED")
@@ -75,7 +74,7 @@ class Desk:
         self.guard = guard
         self.watchers: list[Watcher] = []
         self._judging = threading.Lock()
-        self.hands = DeskHands(session, guard.config.rule(ProgramsRule), self._stopped, ask)
+        self.hands = DeskHands(session, guard.config, self._stopped, ask)
         self.bridge, self.sight = self.hands.bridge, self.hands.sight
         self.tree, self.browsers, self.finder = self.sight.tree, self.sight.browsers, self.sight.finder
         try:

@@ -16,6 +16,7 @@ from optr.connectors.desktop.session import DesktopSession
 from optr.connectors.desktop.sight import DeskSight
 from optr.errors import DesktopError
 from optr.sentinel.codes import Code
+from optr.sentinel.desk_config import DeskConfig
 from optr.sentinel.desk_guard import DeskVerdict
 from optr.sentinel.desk_rules import ProgramsRule
 from optr.sentinel.rule import Finding
@@ -40,7 +41,7 @@ class DeskHands:
     def __init__(
         self,
         session: DesktopSession,
-        programs: ProgramsRule,
+        config: DeskConfig,
         stopped: Callable[[], Finding | None],
         ask: Ask | None = None,
         limits: Limits | None = None,
@@ -49,7 +50,7 @@ class DeskHands:
 
         Args:
             session: The desktop.
-            programs: What may be started on it.
+            config: Which windows may be reached on it, and which programs started.
             stopped: Why nothing may be done now; asked right before each input.
             ask: Asks a person: the question, and the time [s].
             limits: How much of accessibility is read.
@@ -58,7 +59,7 @@ class DeskHands:
             DesktopError: If it cannot be seen or acted on.
         """
         self._session = session
-        self._programs = programs
+        self._programs = config.rule(ProgramsRule)
         self._stopped = stopped
         self._verdict: DeskVerdict | None = None
         self._found: Mapping[a.Target, Element] = {}
@@ -76,7 +77,7 @@ class DeskHands:
         self.bridge = DesktopBridge(session.display, helpers)
         bus = session.environment.get("DBUS_SESSION_BUS_ADDRESS", "")
         try:
-            self.sight = DeskSight(self.bridge.screen, self.bridge.windows, bus, session.home, limits)
+            self.sight = DeskSight(self.bridge.screen, self.bridge.windows, bus, session.home, config.may_reach, limits)
         except BaseException:
             self.bridge.close()
             raise

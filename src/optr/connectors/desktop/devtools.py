@@ -80,13 +80,18 @@ class DevTools:
             raise DesktopError(f"no Chromium answers at {address}: {err}") from err
         self.pid = next((int(p["id"]) for p in processes if p["type"] == "browser"), 0)
 
-    def find(self, selectors: Sequence[str], window: Window | None = None, reveal: bool = True) -> PageFind:
+    def find(
+        self,
+        selectors: Sequence[str],
+        window: Window | None = None,
+        reveal: Callable[[Window], bool] = lambda _: True,
+    ) -> PageFind:
         """What CSS selectors mean on the pages that are shown.
 
         Args:
             selectors: Each inside what the one before found: an element, or a frame of the same origin.
             window: Only in this window.
-            reveal: Whether the page is scrolled to a single match that is out of sight.
+            reveal: Whether the page in a window may be scrolled to a single match that is out of sight.
 
         Raises:
             DesktopError: If a selector is no CSS, or developer tools are open.
@@ -153,16 +158,20 @@ class DevTools:
             raise DesktopError("developer tools are open in this Chromium: nobody can tell where its pages lie")
         return [t["targetId"] for t in targets if t["type"] == "page"]
 
-    def _find_in(self, target: str, selectors: list[str], window: Window | None, reveal: bool) -> PageFind | None:
+    def _find_in(
+        self, target: str, selectors: list[str], window: Window | None, reveal: Callable[[Window], bool]
+    ) -> PageFind | None:
         """What a page answers; None if it is not shown, or in another window."""
         end = time.monotonic() + _SETTLE_S
         while True:
-            answer = self._ask(target, selectors, reveal)
+            answer = self._ask(target, selectors, reveal=False)
             if answer["page"]["hidden"]:
                 return None
             own = self._window(answer["page"])
             if own is None or (window is not None and own.id != window.id):
                 return None
+            if reveal(own):
+                answer = self._ask(target, selectors, reveal=True)
             try:
                 origin, scale = _origin(answer["page"], own.rect)
                 return _read(answer, origin, scale, own)

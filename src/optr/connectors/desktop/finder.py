@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optr.connectors.desktop.actions import Rect, Selector
-from optr.connectors.desktop.free_part import common, largest_free
+from optr.connectors.desktop.free_part import largest_free
 from optr.connectors.desktop.image_match import elements as image_elements
 from optr.connectors.desktop.image_match import find_image, load_template
+from optr.connectors.desktop.rects import overlap
 from optr.connectors.desktop.seen import Element, Elements, Picture, Window
 from optr.connectors.desktop.selectors import (
     AbsentError,
@@ -48,6 +49,7 @@ class Finder:
         ocr: Ocr | None = None,
         grab: Callable[[Rect | None], Picture] | None = None,
         images: Path | None = None,
+        may_scroll: Callable[[Window], bool] = lambda _: True,
     ) -> None:
         """Take what there is.
 
@@ -57,6 +59,7 @@ class Finder:
             browsers: Tells the Chromiums of now, for CSS.
             ocr: For `text=` where no accessibility tells it.
             grab: Takes a picture of a part of the screen, for `text=` and `image=`.
+            may_scroll: Whether the page in a window of a Chromium may be scrolled to what is looked for.
             images: Folder of the pictures of `image=`; others cannot be read. None: they are named by their paths.
         """
         self._windows = windows
@@ -65,6 +68,7 @@ class Finder:
         self._ocr = ocr
         self._grab = grab
         self._images = images
+        self._may_scroll = may_scroll
 
     def find(self, selector: Selector | str) -> Element:
         """The one element that a selector means; its `rect` is what its own window lets see of it.
@@ -125,7 +129,7 @@ class Finder:
         answers, failures = [], []
         for browser in browsers:
             try:
-                answers.append(browser.find([s.text for s in steps], window))
+                answers.append(browser.find([s.text for s in steps], window, self._may_scroll))
             except DesktopError as err:
                 failures.append(err)
         if not answers:
@@ -176,7 +180,7 @@ class Finder:
         if element.rect is None:
             return None
         own = next((w for w in windows if w.id == element.window), None)
-        rect = common(element.rect, own.rect) if own else element.rect
+        rect = overlap(element.rect, own.rect) if own else element.rect
         return largest_free(rect, [w.outer for w in _covering(element, windows)]) if rect else None
 
     def _by_role(
@@ -256,7 +260,7 @@ def _covering(element: Element, windows: Sequence[Window]) -> list[Window]:
     own = next((w for w in windows if w.id == element.window), None)
     if own is None or element.rect is None:
         return []
-    return [w for w in windows if w.visible and w.layer > own.layer and common(w.outer, element.rect)]
+    return [w for w in windows if w.visible and w.layer > own.layer and overlap(w.outer, element.rect)]
 
 
 def _window(selector: Selector, windows: Sequence[Window]) -> Window | None:
@@ -331,7 +335,7 @@ def _without_nested(found: Sequence[Element]) -> tuple[Element, ...]:
 def _nested(a: Element, b: Element) -> bool:
     if a.rect is None or b.rect is None or a.window != b.window:
         return False
-    return common(a.rect, b.rect) in (a.rect, b.rect)
+    return overlap(a.rect, b.rect) in (a.rect, b.rect)
 
 
 def _list(found: Sequence[Element]) -> str:

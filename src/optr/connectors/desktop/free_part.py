@@ -5,13 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from optr.connectors.desktop.actions import Rect
-
-
-def common(a: Rect, b: Rect) -> Rect | None:
-    """What two rectangles share."""
-    left, top = max(a.x, b.x), max(a.y, b.y)
-    right, bottom = min(a.x + a.width, b.x + b.width), min(a.y + a.height, b.y + b.height)
-    return Rect(left, top, right - left, bottom - top) if right > left and bottom > top else None
+from optr.connectors.desktop.rects import overlap
 
 
 def largest_free(rect: Rect, covers: Sequence[Rect]) -> Rect | None:
@@ -24,7 +18,7 @@ def largest_free(rect: Rect, covers: Sequence[Rect]) -> Rect | None:
 
 def _cut(part: Rect, cover: Rect) -> list[Rect]:
     """What stays of a rectangle left, right, above and below another; the four may overlap."""
-    both = common(part, cover)
+    both = overlap(part, cover)
     if both is None:
         return [part]
     right, bottom = part.x + part.width, part.y + part.height

@@ -191,9 +191,13 @@ class Hand:
 
         def job() -> None:
             *shift, stroke = self._strokes([wanted])
-            for one in (*shift, stroke):
-                self._press_key(one)
-            self._repeat((stroke.code,), False)
+            self._repeat((stroke.code,), False)  # before it is pressed: later X has begun to
+            try:
+                for one in (*shift, stroke):
+                    self._press_key(one)
+            except DesktopError:
+                self._repeat((stroke.code,), True)
+                raise
             for one in shift:
                 self._release_key(one)
 
@@ -448,8 +452,10 @@ class Hand:
         if at is not None and at != self.position():
             self._move(at)
         self._pace()
-        if self.footing is not None:
-            self._manager.done()
+        if self.footing is not None and not self._manager.done():
+            raise StoppedError(
+                "OBSERVATION_STALE", "the window manager does not say that it has done what it was asked"
+            )
         x, y = at or self.position()
 
         def put() -> None:

@@ -28,15 +28,15 @@ class ManagerTurn:
         self._window: Any = None
         self._x.root.change_attributes(event_mask=X.SubstructureNotifyMask)
 
-    def done(self, timeout_s: float = 0.2) -> bool:
-        """Wait until it has done everything that it was asked to before.
+    def done(self, timeout_s: float = 2.0) -> bool:
+        """Wait until it has done everything that it was asked to before; one that knows no such question has.
 
         Returns:
-            False if it knows of no such question, or does not answer in time.
+            False if it does not answer in time.
         """
         with self._x.lock:
             if self._x.atom(_REQUEST) not in self._x.numbers(self._x.root, "_NET_SUPPORTED"):
-                return False
+                return True
             window = self._asked()
             self._x.tell_root(window, _REQUEST, (0,))
             answer = self._x.heard(lambda e: _tells(e, window, self._x.atom(_ANSWER)), time.monotonic() + timeout_s)

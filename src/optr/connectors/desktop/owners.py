@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from optr.connectors.desktop.accessibility_bus import Bus, CacheItem, Call, Reference
 from optr.connectors.desktop.actions import Rect
-from optr.connectors.desktop.free_part import common
+from optr.connectors.desktop.rects import overlap
 from optr.connectors.desktop.roles import role_name
 from optr.connectors.desktop.seen import Window
 from optr.connectors.desktop.tree_reader import Nodes
@@ -58,7 +58,7 @@ class Owners:
 
 def _shared(a: Rect, b: Rect | None) -> float:
     """Common area of two rectangles against that of both, 0 to 1."""
-    both = common(a, b) if b else None
+    both = overlap(a, b) if b else None
     if b is None or both is None:
         return 0.0
     area = both.width * both.height

@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
-from optr.connectors.desktop.actions import SCREEN, Point, Rect
+from optr.connectors.desktop.actions import SCREEN, Rect
 from optr.connectors.desktop.screen import Screen
 from optr.connectors.desktop.windows import Windows
 from optr.errors import DesktopError
-
-_SLACK = 1e-6
-"""Of a pixel: 29 of 100 is 0.29, and 0.29 times 100 is 28.999999999999996."""
-
-
-def pixel_in(point: Point, rect: Rect) -> tuple[int, int]:
-    """The pixel of a rectangle that a place lies in; 1 is still in the last one."""
-    x = min(math.floor(point.x * rect.width + _SLACK), rect.width - 1)
-    y = min(math.floor(point.y * rect.height + _SLACK), rect.height - 1)
-    return rect.x + x, rect.y + y
 
 
 def frame_rect(frame: str, screen: Screen, windows: Windows) -> Rect:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from optr.connectors.desktop.actions import Rect
 from optr.connectors.desktop.damage import DamageWatch
+from optr.connectors.desktop.rects import around, overlap
 from optr.connectors.desktop.seen import Monitor, Picture
 from optr.connectors.desktop.x11 import X11
 from optr.errors import DesktopError
@@ -142,18 +143,3 @@ def _rgb(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         return rgb
     cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB, dst=rgb)
     return rgb
-
-
-def overlap(a: Rect, b: Rect) -> Rect | None:
-    """What two rectangles have in common; None: nothing."""
-    x, y = max(a.x, b.x), max(a.y, b.y)
-    right, bottom = min(a.x + a.width, b.x + b.width), min(a.y + a.height, b.y + b.height)
-    return Rect(x, y, right - x, bottom - y) if right > x and bottom > y else None
-
-
-def around(rects: list[Rect]) -> Rect | None:
-    """The smallest rectangle around several; None: there are none."""
-    if not rects:
-        return None
-    x, y = min(r.x for r in rects), min(r.y for r in rects)
-    return Rect(x, y, max(r.x + r.width for r in rects) - x, max(r.y + r.height for r in rects) - y)

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from optr.connectors.desktop.actions import Rect
 from optr.connectors.desktop.damage import Drawn
-from optr.connectors.desktop.screen import Screen, around, overlap
+from optr.connectors.desktop.rects import around, overlap
+from optr.connectors.desktop.screen import Screen
 
 _REMEMBERED_NS = 5_000_000_000
 _APART_NS = 250_000_000

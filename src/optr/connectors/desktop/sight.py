@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,6 @@ from optr.connectors.desktop.seen import Element, Window
 from optr.connectors.desktop.view import DeskView, Pixel
 from optr.connectors.desktop.windows import Windows
 from optr.errors import DesktopError
-from optr.sentinel.desk_rules import WindowsRule
 
 if TYPE_CHECKING:
     from optr.connectors.desktop.tree import Tree
@@ -33,6 +32,9 @@ _POINTED = (a.Click, a.Press, a.Release, a.Drag, a.Type)
 _KEYED = (a.Type, a.Key, a.KeyDown, a.Hotkey)
 
 
+Reach = Callable[[Window], bool]
+
+
 class DeskSight:
     """Sees one display; it gives nothing back but what it has opened itself.
 
@@ -44,7 +46,15 @@ class DeskSight:
         finder: Finds what selectors mean.
     """
 
-    def __init__(self, screen: Screen, windows: Windows, bus: str, home: Path, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        screen: Screen,
+        windows: Windows,
+        bus: str,
+        home: Path,
+        may_reach: Reach,
+        limits: Limits | None = None,
+    ) -> None:
         """Take what is seen by.
 
         Args:
@@ -52,17 +62,19 @@ class DeskSight:
             windows: Of the same display; the same holds.
             bus: Address of the session's message bus; empty: there is none, and so no accessibility.
             home: Folder of the session.
+            may_reach: Whether a window may be reached; in others nothing is looked up and no page is scrolled.
             limits: How much of accessibility is read.
         """
         self.screen = screen
         self.windows = windows
         self.tree = _tree(bus, windows, limits)
         self.browsers = Browsers(home, windows.all)
-        self.finder = Finder(windows.all, self.tree, self.browsers, _ocr(), screen.grab)
+        self.finder = Finder(windows.all, self.tree, self.browsers, _ocr(), screen.grab, may_scroll=may_reach)
+        self._may_reach = may_reach
         self._opened: tuple[Screen | Windows, ...] = ()
 
     @classmethod
-    def open(cls, display: str, bus: str, home: Path) -> DeskSight:
+    def open(cls, display: str, bus: str, home: Path, may_reach: Reach) -> DeskSight:
         """Eyes of one's own on a display.
 
         Raises:
@@ -74,7 +86,7 @@ class DeskSight:
         except BaseException:
             screen.close()
             raise
-        self = cls(screen, windows, bus, home)
+        self = cls(screen, windows, bus, home, may_reach)
         self._opened = (screen, windows)
         return self
 
@@ -83,7 +95,7 @@ class DeskSight:
 
         Args:
             action: The action; None: none.
-            guard: Who is to judge it: how fresh that has to be, which windows may be asked, what is irreversible.
+            guard: Who is to judge it: how fresh that has to be, which keys are down, what is irreversible.
 
         Raises:
             DesktopError: If what a selector of it means is not there, or not only once.
@@ -96,8 +108,8 @@ class DeskSight:
             view = replace(
                 view,
                 found=found,
-                under=self._under(action, view, guard),
-                focus=self._focus(action, view, guard),
+                under=self._under(action, view),
+                focus=self._focus(action, view),
                 reachable=self._reachable(action, view, guard),
             )
             if (time.monotonic_ns() - stamp) * 1e-9 < guard.config.freshness.oldest:
@@ -137,25 +149,28 @@ class DeskSight:
         for target in targets(action) if guard.config.classes.elements and isinstance(action, _POINTED) else ():
             if isinstance(target, a.Point):
                 with suppress(DesktopError):  # the guard says where it is not
-                    if (element := self._element_at(view.pixel(target), view, guard)) is not None:
+                    if (element := self._element_at(view.pixel(target), view)) is not None:
                         found[target] = element
         return found
 
-    def _under(self, action: Any, view: DeskView, guard: DeskGuard) -> Element | None:
+    def _under(self, action: Any, view: DeskView) -> Element | None:
         """The same, for an action that names no place and so acts where the pointer is."""
         where_it_is = isinstance(action, a.Click | a.Press | a.Release) and action.at is None
-        return self._element_at(view.pointer, view, guard) if where_it_is and view.pointer is not None else None
+        return self._element_at(view.pointer, view) if where_it_is and view.pointer is not None else None
 
-    def _element_at(self, pixel: Pixel, view: DeskView, guard: DeskGuard) -> Element | None:
+    def _may_ask(self, window: Window | None) -> TypeGuard[Window]:
+        return window is not None and self._may_reach(window)
+
+    def _element_at(self, pixel: Pixel, view: DeskView) -> Element | None:
         window = view.top(pixel)
-        if self.tree is None or not _may_ask(window, guard):
+        if self.tree is None or not self._may_ask(window):
             return None
         return self.tree.at(pixel, window, view.windows)
 
-    def _focus(self, action: Any, view: DeskView, guard: DeskGuard) -> Element | None:
+    def _focus(self, action: Any, view: DeskView) -> Element | None:
         if isinstance(action, a.Type) and action.into is not None:  # it will have the keyboard
             return None
-        if not isinstance(action, _KEYED) or self.tree is None or not _may_ask(view.focused, guard):
+        if not isinstance(action, _KEYED) or self.tree is None or not self._may_ask(view.focused):
             return None
         return self.tree.focused(view.focused, view.windows)
 
@@ -166,16 +181,11 @@ class DeskSight:
         if into is not None:
             with suppress(DesktopError):  # the guard says where it is not
                 window = view.top(view.pixel(into))
-        if not how or self.tree is None or not _may_ask(window, guard):
+        if not how or self.tree is None or not self._may_ask(window):
             return ()
         wanted = lambda _, name: guard.is_irreversible(name)  # noqa: E731
         found = self.tree.search("", wanted, window, view.windows).items
         return tuple(e for e in found if how == "any" or "default" in e.states)
-
-
-def _may_ask(window: Window | None, guard: DeskGuard) -> TypeGuard[Window]:
-    """Whether a window is one that may be reached; others are refused, whatever is in them."""
-    return window is not None and guard.config.rule(WindowsRule).about(window) is None
 
 
 def _keys(action: Any) -> Sequence[str]:

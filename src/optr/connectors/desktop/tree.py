@@ -13,8 +13,8 @@ from typing import Any
 
 from optr.connectors.desktop.accessibility_bus import Bus, CacheItem, Call, Reference
 from optr.connectors.desktop.actions import Rect
-from optr.connectors.desktop.free_part import common
 from optr.connectors.desktop.owners import COMPONENT, Owners, extents, rect_of
+from optr.connectors.desktop.rects import overlap
 from optr.connectors.desktop.roles import PASSWORD_TEXT, bit, role_name, state_names
 from optr.connectors.desktop.seen import Element, Elements, Window
 from optr.connectors.desktop.selectors import words
@@ -345,7 +345,7 @@ def _states(item: CacheItem) -> tuple[str, ...]:
 def _in_sight(rect: Rect | None, panes: Sequence[Rect | None]) -> Rect | None:
     """The part of a place that the lists and panes around it, which scroll, let through."""
     for pane in panes:
-        rect = common(rect, pane) if rect and pane else rect
+        rect = overlap(rect, pane) if rect and pane else rect
     return rect
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from optr.connectors.desktop.actions import Rect
-from optr.connectors.desktop.screen import overlap
+from optr.connectors.desktop.rects import overlap
 from optr.connectors.desktop.seen import Window
 from optr.connectors.desktop.x11 import X11, Question, property_numbers, property_words
 from optr.errors import DesktopError

@@ -9,6 +9,7 @@ import os
 import re
 import select
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from typing import Any
 from optr.errors import DesktopError
 
 _SOCKETS = Path("/tmp/.X11-unix")
+_KNOCK_S = 5.0
 
 Question = tuple[str, dict[str, Any]]
 """Name of a request of X that is answered, and its fields."""
@@ -34,8 +36,9 @@ def display_name(display: str | None = None, environ: Mapping[str, str] | None =
         return display
     if known.get("WAYLAND_DISPLAY") or known.get("XDG_SESSION_TYPE") == "wayland":
         raise DesktopError(
-            "this is a Wayland session, which lets no program see or act on the others; log in to an X11 session, or "
-            f"let optr bring up a display of its own (DesktopSession). X displays: {_running()}"
+            "this is a Wayland session, which lets no program see or act on the others: input and pictures of X reach "
+            "windows of XWayland alone; log in to an X11 session, name another display, or let optr bring up one of "
+            f"its own (DesktopSession). X displays: {_running()}"
         )
     if not known.get("DISPLAY"):
         raise DesktopError(
@@ -71,16 +74,27 @@ def open_display(name: str) -> Any:
         raise DesktopError(f"no X server answers at {name!r}: {err}; there are: {_running()}") from err
     if opened.has_extension("XWAYLAND"):
         opened.close()
-        raise DesktopError(f"{name} is a window of a Wayland session, in which programs cannot be seen or acted on")
+        raise DesktopError(
+            f"{name} is XWayland, a part of a Wayland session: input and pictures of X reach the windows in it alone; "
+            "log in to an X11 session, or let optr bring up a display of its own (DesktopSession)"
+        )
     opened.set_error_handler(_ignore)
     return opened
 
 
 def _knock(name: str) -> None:
-    """See whether somebody answers: python-xlib leaves its socket open if nobody does."""
+    """See whether somebody answers: python-xlib leaves its socket open if nobody does, and waits for ever.
+
+    Raises:
+        OSError: If nobody does in time.
+    """
     if local := re.fullmatch(r"(?:unix)?:(\d+)(?:\.\d+)?", name):
         with socket.socket(socket.AF_UNIX) as knock:
+            knock.settimeout(_KNOCK_S)
             knock.connect(str(_SOCKETS / f"X{local[1]}"))
+            knock.sendall(struct.pack("<BxHHHHxx", ord("l"), 11, 0, 0, 0))  # whoever has to be told a secret says so
+            if not knock.recv(1):
+                raise OSError("it ends the connection")
 
 
 def _ignore(*_: object) -> None:
