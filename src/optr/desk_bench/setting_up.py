@@ -17,7 +17,7 @@ import numpy as np
 from optr.connectors.desktop import actions as a
 from optr.connectors.desktop.desk import Desk
 from optr.connectors.desktop.devtools import DevTools
-from optr.connectors.desktop.screen import overlap
+from optr.connectors.desktop.rects import overlap
 from optr.connectors.desktop.seen import Window
 from optr.connectors.desktop.x11 import X11
 from optr.desk_bench.checkers import DeskState, Dialog

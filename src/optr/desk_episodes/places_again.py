@@ -14,8 +14,8 @@ import numpy.typing as npt
 from optr.connectors.desktop import actions as a
 from optr.connectors.desktop.desk import Desk
 from optr.connectors.desktop.image_match import find_image
+from optr.connectors.desktop.rects import overlap
 from optr.connectors.desktop.roles import KNOWN
-from optr.connectors.desktop.screen import overlap
 from optr.connectors.desktop.seen import Element, Window
 from optr.connectors.desktop.selectors import AbsentError, AmbiguousError
 from optr.desk_episodes.episode import Anchor

@@ -164,7 +164,7 @@ class MiniWob:
 
     def _page_place(self) -> a.Rect:
         """Where the page lies on the screen."""
-        found = self._page.find(["html"], reveal=False)
+        found = self._page.find(["html"], reveal=lambda _: False)
         if not found.elements or found.elements[0].rect is None:
             raise DesktopError(f"nobody can tell where the page lies: {found.trouble or found.hints}")
         rect = found.elements[0].rect
