@@ -9,6 +9,7 @@ from pathlib import Path
 
 from optr.nodes.arm import ArmParams
 from optr.nodes.cameras import CamerasParams
+from optr.nodes.desk_operator import DeskOperatorParams
 from optr.nodes.desk_sentinel import DeskSentinelParams
 from optr.nodes.desktop import DesktopParams
 from optr.nodes.experiment import ExperimentParams
@@ -45,6 +46,7 @@ def tables() -> str:
         ("game_sentinel", GameSentinelParams),
         ("desktop", DesktopParams),
         ("desk_sentinel", DeskSentinelParams),
+        ("desk_operator", DeskOperatorParams),
         ("recorder", RecorderParams),
         ("player", PlayerParams),
         ("replay", ReplayParams),
