@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -336,6 +337,7 @@ def _propose(desk: Desk, action: Any, report: Report) -> None:
         result = desk.execute(action)
     except Exception as err:
         report.errors.append(f"{action}: {type(err).__name__}: {err}")
+        traceback.print_exc()
         return
     if result.executed:
         report.kinds[action.kind] += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,12 +12,17 @@ import time
 import pytest
 from Xlib import X
 
+from browser import find_browser
 from desktop_pad import PATIENCE_S, until
+from optr.connectors.desktop.actions import Selector, Type, Wait
+from optr.connectors.desktop.desk import Desk
 from optr.connectors.desktop.guardian import marked
 from optr.connectors.desktop.session import DesktopSession, Program
 from optr.connectors.desktop.windows import Windows
 from optr.connectors.desktop.x11 import X11, display_name
 from optr.errors import DesktopError, UnknownNameError
+from optr.sentinel.desk_config import load_desk
+from optr.sentinel.desk_guard import DeskGuard
 
 
 def test_two_live_side_by_side_and_leave_nothing():
@@ -200,3 +206,22 @@ def test_keys_that_go_to_the_background_go_to_no_window():
         assert windows.focused() is None
         x.close()
         windows.close()
+
+
+@pytest.mark.parametrize("port", ["0", "free"])
+def test_a_chromium_that_somebody_else_has_started_is_asked(port, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text("<title>theirs</title><input id=name>")
+    if port == "free":
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = str(server.getsockname()[1])
+    words = ["--no-sandbox", "--test-type", "--disable-gpu", "--no-first-run", f"--user-data-dir={tmp_path}/profile"]
+    with DesktopSession(800, 600) as theirs:
+        theirs.launch([find_browser(), *words, f"--remote-debugging-port={port}", f"file://{page}"])
+        with Desk(DesktopSession.attach(theirs.display), DeskGuard(load_desk())) as desk:
+            named = Selector("#name")
+            assert desk.execute(Wait("element", named.text, 60.0)).executed
+            result = desk.execute(Type("ada", named))
+            assert result.executed, result
+            (browser,) = desk.browsers()
+            assert browser.evaluate("document.querySelector('#name').value") == "ada"

@@ -92,7 +92,7 @@ class Hand:
         self._pressed_on = 0
         self._held_buttons: set[str] = set()
         self._held_codes: set[int] = set()
-        self._silent: set[int] = set()
+        self._repeats = self._x.display.get_keyboard_control().auto_repeats
         self._giving = threading.RLock()
         self._cancelled = threading.Event()
         self._asked: set[threading.Event] = set()
@@ -191,13 +191,8 @@ class Hand:
 
         def job() -> None:
             *shift, stroke = self._strokes([wanted])
-            self._repeat((stroke.code,), False)  # before it is pressed: later X has begun to
-            try:
-                for one in (*shift, stroke):
-                    self._press_key(one)
-            except DesktopError:
-                self._repeat((stroke.code,), True)
-                raise
+            for one in (*shift, stroke):
+                self._press_key(one)
             for one in shift:
                 self._release_key(one)
 
@@ -207,12 +202,7 @@ class Hand:
         """Release a key."""
         wanted = keysym(key)
 
-        def job() -> None:
-            stroke = self._strokes([wanted])[-1]
-            self._release_key(stroke)
-            self._repeat((stroke.code,), True)
-
-        self._do(job)
+        self._do(lambda: self._release_key(self._strokes([wanted])[-1]))
 
     def hotkey(self, keys: Sequence[str], count: int = 1) -> None:
         """Press keys one after the other, release them in the opposite order; `count` times."""
@@ -283,11 +273,11 @@ class Hand:
                 fake_input(self._x.display, X.ButtonRelease, button)
             for code in codes | self._held_codes:
                 fake_input(self._x.display, X.KeyRelease, code)
+                self._repeat(self._x.display, code, True)
             self._x.display.sync()
             self._held_buttons.clear()
             self._held_codes.clear()
             self._pressed_on = 0
-            self._repeat(tuple(self._silent), True)
 
     def _take_back(self, buttons: Collection[str], codes: Collection[int]) -> None:
         """Release what an input pressed that was not finished. What was down before stays so."""
@@ -299,11 +289,11 @@ class Hand:
                 fake_input(self._x.display, X.ButtonRelease, _NUMBERS[button])
             for code in codes:
                 fake_input(self._x.display, X.KeyRelease, code)
+                self._repeat(self._x.display, code, True)
             self._x.display.sync()
             self._held_buttons -= set(buttons)
             self._held_codes -= set(codes)
             self._pressed_on = self._pressed_on if self._held_buttons else 0
-            self._repeat(tuple(self._silent & set(codes)), True)
 
     def rearm(self) -> None:
         """Allow input again after the fail-safe.
@@ -493,12 +483,14 @@ class Hand:
     def _press_key(self, stroke: Stroke) -> None:
         def put() -> None:
             self._held_codes.add(stroke.code)
+            self._repeat(self._gui.platformModule._display, stroke.code, False)
             self._gui.keyDown(f"code{stroke.code}", _pause=False)
 
         self._give(put, Footing.wrong_keyboard)
 
     def _release_key(self, stroke: Stroke) -> None:
         def put() -> None:
+            self._repeat(self._gui.platformModule._display, stroke.code, True)
             self._gui.keyUp(f"code{stroke.code}", _pause=False)
             self._held_codes.discard(stroke.code)
 
@@ -560,20 +552,16 @@ class Hand:
             lent.add(one)
         yield start, len(wanted)
 
-    def _repeat(self, codes: Sequence[int], on: bool) -> None:
-        """Have keys repeat while they are down, or not; those that never did stay as they are."""
+    def _repeat(self, display: Any, code: int, on: bool) -> None:
+        """Have a key repeat while it is down, or not; one that never did does not.
+
+        X decides it when the key is pressed, and would press it again in whichever window has the keyboard by then.
+        """
         from Xlib import X
 
-        with self._x.lock:
-            repeating = self._x.display.get_keyboard_control().auto_repeats
-            for code in codes:
-                if on and code in self._silent:
-                    self._silent.discard(code)
-                    self._x.display.change_keyboard_control(key=code, auto_repeat_mode=X.AutoRepeatModeOn)
-                elif not on and repeating[code // 8] >> code % 8 & 1:
-                    self._silent.add(code)
-                    self._x.display.change_keyboard_control(key=code, auto_repeat_mode=X.AutoRepeatModeOff)
-            self._x.display.sync()
+        if self._repeats[code // 8] >> code % 8 & 1:
+            mode = X.AutoRepeatModeOn if on else X.AutoRepeatModeOff
+            display.change_keyboard_control(key=code, auto_repeat_mode=mode)
 
     def _tap(self, wanted: int) -> None:
         stroke = self._keymap.stroke(wanted)
