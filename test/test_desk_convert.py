@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from desk_actions import actions
 from optr.connectors.desktop import actions as a
 from optr.connectors.desktop.messages import action_fields
-from optr.connectors.desktop.seen import Element, Picture
+from optr.connectors.desktop.seen import Element, Picture, Window
 from optr.connectors.desktop.sight import selectors
 from optr.connectors.desktop.view import DeskView
 from optr.errors import DesktopError
@@ -25,11 +25,15 @@ from optr.sentinel.rule import Finding
 from optr_interfaces.msg import DesktopAction, DesktopCommand
 
 SAVE = Element("button", "Save", "", a.Rect(10, 20, 30, 40), ("enabled",), ("click",), window=7, reference="x/1")
+WINDOWS = tuple(
+    Window(n, f"w{n}", ("A", "a"), 1, a.Rect(0, 0, 9, 9), a.Rect(0, 0, 9, 9), n == 9, n, True, n, a.Rect(0, 0, 9, 9))
+    for n in (7, 9)
+)
 STAMP = time_to_msg(12 * 10**9 + 34)
 
 
 def command(action: Any, verdict: DeskVerdict, window: int = 0) -> DesktopCommand:
-    view = DeskView(a.Rect(0, 0, 100, 100), found={s: SAVE for s in selectors(action)})
+    view = DeskView(a.Rect(0, 0, 100, 100), WINDOWS, found={s: SAVE for s in selectors(action)})
     return command_to_msg(to_msg(DesktopAction, action_fields(action)), verdict, view, window, STAMP)
 
 
@@ -39,10 +43,11 @@ def test_what_was_judged_arrives_with_all_that_it_rests_on(action: a.DesktopActi
     pixels = (((3, 4), 7), ((5, 6), 0))
     verdict = DeskVerdict(action, Outcome.ALLOWED, None, a.ActionClass.REVERSIBLE, "", pixels, 9)
     msg = command(action, verdict, window=7 if isinstance(action, a.Focus) else 0)
-    read, found = verdict_of(msg)
+    read, found, windows = verdict_of(msg)
     assert read.action == (a.Focus("7") if isinstance(action, a.Focus) else action)
     assert (read.allowed, read.reach, read.pixels, read.keyboard) == (True, verdict.reach, pixels, 9)
     assert found == {s: SAVE for s in selectors(action)}
+    assert windows == WINDOWS
 
 
 def spoiled(**changes: Any) -> DesktopCommand:
@@ -58,6 +63,7 @@ def spoiled(**changes: Any) -> DesktopCommand:
     [
         (DesktopCommand(), "without an action"),
         (spoiled(elements=[]), "does not tell what lies at each of its places"),
+        (spoiled(windows=[]), "does not tell where window 7 was"),
         (spoiled(at_x=[]), "does not tell what lies at each of its places"),
         (spoiled(elements=[type(spoiled().elements[0])()]), "does not tell what text=Save means"),
         (command(a.Focus("x"), DeskVerdict(a.Focus("x"), Outcome.ALLOWED)), "does not tell which window"),

@@ -537,6 +537,9 @@ def test_a_name_of_several_windows_is_of_none():
     assert (verdict.code, verdict.text.partition(";")[0]) == (Code.NO_SUCH_PLACE, "2 windows are 'Sums'")
     more = [replace(b, title="Sums and more") if b.id == NOTES else b for b in boxes()]
     assert view(more).named("Sums") == view(more).named(str(CALC))
+    seen = view(twins)
+    hint = replace(seen, windows=tuple(replace(w, managed=w.id != NOTES) for w in seen.windows))
+    assert [w.id for w in hint.named("Sums")] == [CALC]
 
 
 @pytest.mark.parametrize(
@@ -566,5 +569,5 @@ def test_a_wrong_setting_is_an_error_that_names_the_line(text, said):
 
 
 def test_a_desk_that_is_not_there_lists_those_that_are():
-    with pytest.raises(OptrError, match="there are: default"):
+    with pytest.raises(OptrError, match="there are: bench, default, demo, miniwob"):
         load_desk("dfault")

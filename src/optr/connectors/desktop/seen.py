@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,7 @@ class Window:
         visible: Whether it is mapped, on this workspace and not minimised.
         frame: Id of the child of the root window in X that it is in; itself, if nobody has framed it.
         inner: What X says of its place, with the shadow that it may have [px]; None: unknown.
+        managed: Whether the window manager knows it; menus and hints it does not.
     """
 
     id: int
@@ -48,6 +50,19 @@ class Window:
     visible: bool
     frame: int = 0
     inner: Rect | None = None
+    managed: bool = True
+
+
+def named(windows: Iterable[Window], text: str) -> tuple[Window, ...]:
+    """Managed windows with this id or title, else those whose title or class holds the text, whatever its case.
+
+    Where no window manager is, every window counts.
+    """
+    known = tuple(windows)
+    known = tuple(w for w in known if w.managed) or known
+    wanted = text.casefold()
+    exact = tuple(w for w in known if text in (str(w.id), hex(w.id), w.title))
+    return exact or tuple(w for w in known if any(wanted in t.casefold() for t in (w.title, *w.wm_class)))
 
 
 @dataclass(frozen=True)

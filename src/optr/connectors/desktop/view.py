@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from optr.connectors.desktop.actions import SCREEN, Point, Rect, Selector, Target
-from optr.connectors.desktop.seen import Element, Monitor, Window
+from optr.connectors.desktop.seen import Element, Monitor, Window, named
 from optr.errors import DesktopError
 
 Pixel = tuple[int, int]
@@ -114,10 +114,8 @@ class DeskView:
         return next((w for w in self.windows if w.id == window_id), None)
 
     def named(self, text: str) -> tuple[Window, ...]:
-        """Windows with this id or title, else those whose title or class holds the text, whatever its case."""
-        exact = tuple(w for w in self.windows if text in (str(w.id), hex(w.id), w.title))
-        wanted = text.casefold()
-        return exact or tuple(w for w in self.windows if any(wanted in t.casefold() for t in (w.title, *w.wm_class)))
+        """Windows that a text names, as `seen.named` says."""
+        return named(self.windows, text)
 
     def wrong(self) -> str:
         """What contradicts itself in it; empty: nothing."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from optr.connectors.desktop.actions import Rect
 from optr.connectors.desktop.rects import overlap
-from optr.connectors.desktop.seen import Window
+from optr.connectors.desktop.seen import Window, named
 from optr.connectors.desktop.x11 import X11, Question, property_numbers, property_words
 from optr.errors import DesktopError
 
@@ -59,13 +59,8 @@ class Windows:
         return next((w for w in self.all() if w.focused), None)
 
     def matching(self, text: str) -> tuple[Window, ...]:
-        """The managed windows of this id or title, else those of which title or class hold a text, capitals or not."""
-        small = text.lower()
-        with self._x.lock:
-            managed = set(self._x.numbers(self._x.root, "_NET_CLIENT_LIST"))
-        windows = tuple(w for w in self.all() if w.id in managed or not managed)
-        exact = tuple(w for w in windows if text in (str(w.id), hex(w.id), w.title))
-        return exact or tuple(w for w in windows if any(small in t.lower() for t in (w.title, *w.wm_class)))
+        """Windows that a text names, as `seen.named` says."""
+        return named(self.all(), text)
 
     def find(self, text: str) -> Window:
         """The one window that `matching` finds.
@@ -249,7 +244,7 @@ def _window(top: int, client: int | None, told: Sequence[Any], focused: int, map
     titles = property_words(title) or property_words(old_title) or ("",)
     number = client or top
     known = (number, titles[0], (names[1], names[0]), (*property_numbers(pid), 0)[0], rect, outer)
-    return Window(*known, number == focused, 0, mapped, top, inner)
+    return Window(*known, number == focused, 0, mapped, top, inner, client is not None)
 
 
 def _without_shadow(inner: Rect, outer: Rect, extents: Sequence[int]) -> tuple[Rect, Rect]:
