@@ -24,6 +24,8 @@ from optr.connectors.desktop.login_page import LoginPage
 _LOOP = "while True: pass"
 _SLEPT_S = 2.0
 _COMES_S = 60.0
+_AGAIN = 10
+_COVERED = ("OBSERVATION_STALE", "NO_SUCH_PLACE")
 
 
 def main() -> int:
@@ -96,10 +98,19 @@ def _longer(desk: Desk) -> None:
     desk.guard = DeskGuard(replace(config, budget=replace(config.budget, steps=1_000_000, time=1e6)))
 
 
-def _done(desk: Desk, *actions: a.DesktopAction) -> str:
-    """Carry them out; what went wrong, or nothing."""
+def _done(desk: Desk, *actions: a.DesktopAction, away: a.Selector | None = None) -> str:
+    """Carry them out; what went wrong, or nothing.
+
+    What is refused because something has come over it is proposed again, after the pointer was brought `away`: nothing
+    was pressed, and a tooltip goes when the pointer does.
+    """
     for action in actions:
         result = desk.execute(action)
+        for _ in range(_AGAIN):
+            if result.refused not in _COVERED:
+                break
+            desk.execute(a.Move(away) if away else a.Wait("still", timeout_s=1.0))
+            result = desk.execute(action)
         if not result.executed:
             return f"{action}: {result.refused} {result.text}"
     return ""
@@ -114,8 +125,9 @@ def _sums(desk: Desk, count: int, chosen: random.Random) -> tuple[list[str], lis
     for _ in range(count):
         one, other = chosen.randint(10, 999), chosen.randint(10, 999)
         began = time.monotonic()
-        keys = [*str(one), "+", *str(other), "="]
-        said = said or _done(desk, *(a.Click(a.Selector(f'role=button[name="{key}"]', window)) for key in keys))
+        keys = ["AC", *str(one), "+", *str(other), "="]
+        clicks = [a.Click(a.Selector(f'role=button[name="{key}"]', window)) for key in keys]
+        said = said or _done(desk, *clicks, away=display)
         held = _held(desk, display, str(one + other))
         took.append(time.monotonic() - began)
         if said or held != str(one + other):

@@ -12,6 +12,14 @@ from typing import Any
 from optr.connectors.desktop.x11 import X11
 
 _REQUEST, _ANSWER = "_NET_REQUEST_FRAME_EXTENTS", "_NET_FRAME_EXTENTS"
+_MOVING = (
+    "_NET_ACTIVE_WINDOW", "_NET_RESTACK_WINDOW", "_NET_MOVERESIZE_WINDOW", "_NET_WM_MOVERESIZE", "_NET_WM_STATE",
+    "_NET_CLOSE_WINDOW", "_NET_CURRENT_DESKTOP", "_NET_WM_DESKTOP", "_NET_SHOWING_DESKTOP", "WM_CHANGE_STATE",
+)  # fmt: skip
+"""Messages that change what lies where; others, such as answers to pings, come all the time.
+
+So do these about tooltips, which it does not manage.
+"""
 
 
 class ManagerTurn:
@@ -26,6 +34,8 @@ class ManagerTurn:
 
         self._x = X11(display)
         self._window: Any = None
+        self._managed: set[int] = set()
+        self._moving = {self._x.atom(name) for name in _MOVING}
         self._x.root.change_attributes(event_mask=X.SubstructureNotifyMask)
 
     def done(self, timeout_s: float = 2.0) -> bool:
@@ -37,6 +47,7 @@ class ManagerTurn:
         with self._x.lock:
             if self._x.atom(_REQUEST) not in self._x.numbers(self._x.root, "_NET_SUPPORTED"):
                 return True
+            self._managed = {self._x.root.id, *self._x.numbers(self._x.root, "_NET_CLIENT_LIST")}
             window = self._asked()
             self._x.tell_root(window, _REQUEST, (0,))
             answer = self._x.heard(lambda e: _tells(e, window, self._x.atom(_ANSWER)), time.monotonic() + timeout_s)
@@ -46,12 +57,13 @@ class ManagerTurn:
             return answer is not None
 
     def asked_again(self) -> bool:
-        """Whether somebody has asked it for something since it was done; needs no answer of the X server."""
+        """Whether somebody has asked it to move windows since it was done; needs no answer of the X server."""
         from Xlib import X
 
         with self._x.lock:
             events = [self._x.display.next_event() for _ in range(self._x.display.pending_events())]
-        return any(event.type == X.ClientMessage for event in events)
+        asked = [e for e in events if e.type == X.ClientMessage and e.client_type in self._moving]
+        return any(e.window.id in self._managed for e in asked)
 
     def close(self) -> None:
         """Close the connection."""
