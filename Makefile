@@ -1,6 +1,6 @@
 # `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo loop test lint format build clean
+.PHONY: help setup demo demo-desktop loop test lint format build clean
 
 VENV := .venv
 # Rendering needs no screen; nodes of tests and demo keep to this machine.
@@ -12,16 +12,21 @@ run := env $(if $(ROS_DISTRO),-u PYTHONPATH -u LD_LIBRARY_PATH) -u CMAKE_PREFIX_
 	-u _ROS_WHEELS_BOOTSTRAP_COMPLETE AMENT_PREFIX_PATH="$(CURDIR)/$(VENV)"
 
 help:  ## List the targets.
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Tests, training and type checks need LeRobot and what it brings; the demonstration does not wait for it.
-test loop lint: export WITH := lerobot
+test lint: export WITH := lerobot desktop
+loop: export WITH := lerobot
+demo-desktop: export WITH := desktop
 
-setup:  ## Make .venv with ROS 2 and optr (system packages by apt); WITH=lerobot: LeRobot too.
+setup:  ## Make .venv with ROS 2 and optr (system packages by apt); WITH="lerobot desktop": these too.
 	@scripts/setup
 
 demo: setup  ## Run the demonstration.
 	@$(run) $(VENV)/bin/optr demo $(ARGS)
+
+demo-desktop: setup  ## On a desktop in memory: sign in to a page, add two numbers, save a note; replay all that.
+	@$(run) $(VENV)/bin/optr desktop demo $(ARGS)
 
 loop: setup  ## Record, train, deploy: a policy from nothing (docs/policies.md: how long); ARGS="--out FOLDER" goes on.
 	@$(run) $(VENV)/bin/optr loop $(ARGS)

@@ -36,6 +36,15 @@ EXTRAS = {
     "remote": ["websockets>=15"],
     "games": ["gymnasium>=1.0", "pettingzoo>=1.24", "minigrid>=3.0", "chess>=1.10"],
     "llm": ["openai>=1.50"],
+    "desktop": [
+        "PyAutoGUI>=0.9.54",
+        "jeepney>=0.8",
+        "mss>=9",
+        "python-xlib>=0.33",
+        "six",
+        "websockets>=13",
+        "pillow>=10",
+    ],
     "ros": ["ros-jazzy-rclpy[fastrtps]", "ros-jazzy-common-interfaces"],
 }
 
@@ -53,7 +62,7 @@ setup(
     python_requires=">=3.10,<3.14",
     package_dir={"": "src"},
     packages=find_packages("src", include=[NAME, f"{NAME}.*"]),
-    package_data={NAME: ["py.typed"]},
+    package_data={NAME: ["py.typed", "connectors/desktop/*.html", "desk_bench/pages/*"]},
     zip_safe=False,
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
@@ -66,7 +75,7 @@ setup(
     extras_require={
         **EXTRAS,
         # `colcon test` runs pytest only where an extra named `test` asks for it.
-        "test": ["pytest>=7.4", "hypothesis>=6.98"],
+        "test": ["pytest>=7.4", "hypothesis>=6.98", "pytest-rerunfailures>=14"],
         # Not in `all`: gigabytes.
         "lerobot": ["lerobot>=0.4.4,<0.7", "tensorboard>=2.12", "matplotlib>=3.7"],
         "rl": ["gymnasium>=1.1", "stable-baselines3>=2.4", "safetensors>=0.4", "tensorboard>=2.12"],
@@ -90,6 +99,13 @@ setup(
             "scripted_pick_place = optr.operators.scripted:ScriptedPickPlace",
             "vlm = optr.operators.llm:Vlm",
             "worker = optr.operators.worker:Worker",
+        ],
+        "optr.desk_operators": [
+            "human = optr.operators.desk.human:Human",
+            "llm = optr.operators.desk.llm:Llm",
+            "numeric = optr.operators.desk.numeric:Numeric",
+            "random = optr.operators.desk.random:Random",
+            "script = optr.operators.desk.script:Script",
         ],
         "optr.workers": [
             "operator = optr.workers.template:COMMAND",

@@ -83,6 +83,9 @@ class Watcher:
         self.sentinel: SentinelStatus | None = None
         self.recorder: EpisodeStatus | None = None
         self.health: dict[str, object] = {}
+        self._listen()
+
+    def _listen(self) -> None:
         listen = self.node.create_subscription
         listen(JointState, "joint_states", lambda m: self.joints.append((time.monotonic(), m)), STATE_QOS)
         listen(JointState, "joint_command", self._on_command, COMMAND_QOS)

@@ -14,11 +14,11 @@ from rclpy.serialization import deserialize_message
 from optr.cli.episodes import episodes
 from optr.connectors.catalog import make_environment
 from optr.connectors.environment import AgentStep
+from optr.episodes.bags.own_messages import message_bytes
 from optr.episodes.read import EpisodeReader
 from optr.episodes.shelf.check import check_bag
 from optr.errors import EpisodeError
 from optr.experiments.bag import EpisodeBag
-from optr.experiments.messages import message_bytes
 from optr.operators import make_operator
 from optr.ros.convert import step_from_msg
 from optr.ros.messages import message_class
@@ -163,7 +163,7 @@ def test_what_does_not_fit_is_said(tmp_path):
 
 def test_it_needs_no_ros():
     blocked = "".join(f"sys.modules[{m!r}] = None\n" for m in ("rclpy", "optr_interfaces", "sensor_msgs", "std_msgs"))
-    code = f"import sys\n{blocked}from optr.experiments.messages import message_bytes\n"
+    code = f"import sys\n{blocked}from optr.episodes.bags.own_messages import message_bytes\n"
     code += "print(len(message_bytes('optr_interfaces/msg/StepResult', {'header': 7})))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -147,11 +147,18 @@ def test_a_policy_is_a_folder_a_name_an_address_or_an_operator(tmp_path):
         ([__file__], PolicyError, "is a file; expected the folder"),
         ([HOLD, HOLD], PolicyError, "operator:hold is named twice"),
         ([], PolicyError, "at least one policy"),
+        (["reach_ppp"], UnknownNameError, "no policy named 'reach_ppp'; there are: pick_place_act, reach_ppo"),
     ],
 )
 def test_what_is_no_policy_is_told_before_anything_is_played(policies, error, told):
     with pytest.raises(error, match=told):
         entrants_of(policies)
+
+
+def test_an_unknown_task_is_told_before_anything_is_written(tmp_path):
+    with pytest.raises(UnknownNameError, match="no task named 'reech'; there are: pick_place, push, reach"):
+        evaluate([HOLD], ["reech"], [1], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_checkpoint_of_lerobot_plays_and_fails_the_same_on_film(tmp_path):

@@ -322,6 +322,13 @@ class TestRefusesToStart:
         done = run_node("sim", "scene:=/nowhere/robot.xml")
         assert (done.returncode, "error: no model file /nowhere/robot.xml" in done.stderr) == (2, True), done.stderr
 
+    def test_a_stack_with_such_a_node_says_at_its_end_why(self):
+        command = [sys.executable, "-m", "optr.cli", "up", "sim", "operator:=nobody", "cameras:=false"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        last = " ".join(done.stderr.split())
+        assert done.returncode == 2, done.stderr
+        assert last.endswith("up: ended, for operator could not start as asked: its own message above says why"), last
+
     def test_broken_model(self, tmp_path):
         model = tmp_path / "b.xml"
         model.write_text("<mujoco><worldbody>")

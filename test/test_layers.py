@@ -11,7 +11,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "optr"
 CORES = ["spec", "operators", "connectors", "sentinel", "episodes", "teleop", "fake_arm", "experiments", "workers"]
-CORES += ["policies", "training", "evaluation"]
+CORES += ["policies", "training", "evaluation", "desk_bench", "desk_episodes", "facade"]
 ROS = {
     "rclpy",
     "optr_interfaces",
@@ -87,8 +87,11 @@ def test_imports_run_one_way():
         "teleop": 1,
         "workers": 1,
         "experiments": 1.5,
+        "desk_episodes": 1.2,
+        "desk_bench": 1.5,
         "evaluation": 1.6,
         "training": 1.7,
+        "facade": 1.7,
         "ros": 2,
         "nodes": 3,
         "cli": 3,
@@ -133,12 +136,20 @@ def test_there_are_no_import_cycles():
         ("import optr.connectors.catalog", ["gymnasium", "pettingzoo", "mujoco", "torch", "rclpy"]),
         ("import optr.connectors.games.gymnasium_family", ["gymnasium", "minigrid", "mujoco"]),
         ("import optr.connectors.sim.family", ["gymnasium", "torch", "rclpy"]),
+        ("import optr.connectors.desktop.actions", ["Xlib", "pyautogui", "mss", "cv2", "rclpy"]),
+        ("import optr.connectors.desktop.bridge", ["Xlib", "pyautogui", "mss", "cv2", "rclpy", "mujoco"]),
+        ("import optr.connectors.desktop.demo", ["Xlib", "pyautogui", "mss", "jeepney", "websockets", "rclpy"]),
+        ("import optr.desk_bench.suite", ["Xlib", "pyautogui", "mss", "jeepney", "websockets", "rclpy"]),
+        ("import optr.connectors.desktop.finder", ["jeepney", "websockets", "PIL", "Xlib", "mss", "pyautogui"]),
         ("import optr.nodes.sentinel", ["mujoco", "torch", "mink", "mcap"]),
         ("import optr.nodes.operator", ["mujoco", "torch", "mink", "mcap"]),
         ("import optr.nodes.policy", ["mujoco", "torch", "lerobot", "mink", "mcap"]),
         ("import optr.nodes.teleop", ["mujoco", "torch", "mink", "mcap", "websockets", "lerobot"]),
         ("import optr.nodes.recorder", ["mujoco", "torch", "mink"]),
+        ("import optr.nodes.desk_operator", ["mujoco", "torch", "mink", "mcap", "Xlib", "mss", "openai"]),
         ("import optr.nodes.gym", ["mujoco", "torch", "gymnasium", "pettingzoo", "mcap"]),
+        ("import optr.nodes.desktop", ["mujoco", "torch", "Xlib", "pyautogui", "mss", "jeepney", "cv2", "mcap"]),
+        ("import optr.nodes.desk_sentinel", ["mujoco", "torch", "Xlib", "pyautogui", "mss", "jeepney", "cv2", "mcap"]),
         ("import optr.nodes.game_sentinel", ["mujoco", "torch", "gymnasium", "pettingzoo", "mcap"]),
     ],
 )

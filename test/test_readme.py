@@ -9,6 +9,9 @@ from pathlib import Path
 
 from optr.nodes.arm import ArmParams
 from optr.nodes.cameras import CamerasParams
+from optr.nodes.desk_operator import DeskOperatorParams
+from optr.nodes.desk_sentinel import DeskSentinelParams
+from optr.nodes.desktop import DesktopParams
 from optr.nodes.experiment import ExperimentParams
 from optr.nodes.fake_cell import FakeCellParams
 from optr.nodes.game_sentinel import GameSentinelParams
@@ -41,6 +44,9 @@ def tables() -> str:
         ("sentinel", SentinelParams),
         ("gym", GymParams),
         ("game_sentinel", GameSentinelParams),
+        ("desktop", DesktopParams),
+        ("desk_sentinel", DeskSentinelParams),
+        ("desk_operator", DeskOperatorParams),
         ("recorder", RecorderParams),
         ("player", PlayerParams),
         ("replay", ReplayParams),

@@ -204,6 +204,9 @@ def test_the_command_says_what_is_missing(scene, tmp_path):
     assert "holds a training already: go on with it by --resume" in said(
         "act_small", str(scene), "--out", str(tmp_path / "out")
     )
+    for recipe in ("act_small", "reach_ppo"):
+        data = [str(scene)] if recipe == "act_small" else []
+        assert "nothing can be written to /proc/out" in said(recipe, *data, "--out", "/proc/out")
     assert "--resume cannot change policy.chunk_size" in said(
         "--resume", "--out", str(tmp_path / "out"), "--set", "policy.chunk_size=3"
     )

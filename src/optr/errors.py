@@ -26,12 +26,12 @@ class UnknownNameError(OptrError):
         known: The names that exist.
     """
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         self.kind = kind
         self.name = name
         self.known = tuple(sorted(known))
         listed = ", ".join(self.known) or "none"
-        super().__init__(f"no {kind} named {name!r}; there are: {listed}")
+        super().__init__(f"no {kind} named {name!r}; there are: {listed}" + (f" ({hint})" if hint else ""))
 
 
 class PluginError(OptrError):
@@ -104,3 +104,21 @@ class GuardError(OptrError):
 
 class StackError(OptrError):
     """A stack of nodes cannot be described or brought up as asked."""
+
+
+class DesktopError(OptrError):
+    """A desktop cannot be seen or acted on: the message says what came, what was expected, and what there is."""
+
+
+class NotDoneError(OptrError):
+    """An action was refused, or could not be carried out whole.
+
+    Attributes:
+        code: Of the rule that refused it, or of what went wrong; empty: there is no code for it.
+        result: What came of it, if anything did.
+    """
+
+    def __init__(self, text: str, code: str = "", result: object = None) -> None:
+        self.code = code
+        self.result = result
+        super().__init__(f"{code}: {text}" if code else text)

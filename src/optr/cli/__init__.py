@@ -13,6 +13,7 @@ from optr.cli.arm import arm
 from optr.cli.calibrate import calibrate
 from optr.cli.convert import convert
 from optr.cli.demo import demo
+from optr.cli.desktop import desktop
 from optr.cli.doctor import doctor
 from optr.cli.environments import environments
 from optr.cli.episodes import episodes
@@ -42,7 +43,7 @@ def cli() -> None:
 
 for command in (
     demo, up, record, episodes, replay, convert, operators, environments, tasks, spec, sentinel, arm, calibrate, teleop,
-    fake_arm, llm, policy, train, experiment, evaluate_, loop, worker, doctor,
+    fake_arm, llm, policy, train, experiment, evaluate_, loop, desktop, worker, doctor,
 ):  # fmt: skip
     cli.add_command(command)
 

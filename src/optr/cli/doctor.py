@@ -26,6 +26,7 @@ def doctor(as_json: bool) -> int:
         ("mujoco", lambda: _module("mujoco")),
         ("mink", lambda: _module("mink")),
         ("mcap", lambda: _module("mcap")),
+        ("extensions", _extensions),
         ("rendering", _rendering),
         ("shared memory", _shared_memory),
         ("Fast DDS profile", _profile),
@@ -60,6 +61,14 @@ def _module(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "installed"
+
+
+def _extensions() -> str:
+    from optr.plugins import GROUPS, outdated, plugin_names
+
+    if said := outdated():
+        raise RuntimeError(said)
+    return f"{sum(len(plugin_names(kind)) for kind in GROUPS)} names of {len(GROUPS)} kinds"
 
 
 def _rendering() -> str:

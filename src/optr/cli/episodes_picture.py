@@ -15,6 +15,7 @@ from optr.cli.episodes_common import BAG
 from optr.cli.recording import facts_of, open_recording
 
 if TYPE_CHECKING:
+    from optr.desk_episodes.episode import DeskEpisode
     from optr.episodes.pictures.frames import Frame
     from optr.episodes.read import EpisodeReader
     from optr.spec import Spec
@@ -77,13 +78,18 @@ def video(
     namespace: str | None,
     as_json: bool,
 ) -> int:
-    """Write the cameras of BAG side by side as an MP4 video. Bags without a spec: every topic of raw images."""
+    """Write the cameras of BAG side by side as an MP4 video. Bags without a spec: every topic of raw images.
+
+    Of a desktop: its screen, with pointer, clicks, drags, texts and keys drawn; what was refused in red.
+    """
     from optr.episodes.pictures.frames import cameras_in
     from optr.episodes.pictures.video import cameras_of_topics, write_video
     from optr.episodes.read import EpisodeReader
     from optr.errors import EpisodeError
 
     folder = bag.parent if bag.is_file() else bag
+    if overlay and not cameras and (desk := _desk_episode(folder, namespace)) is not None:
+        return _desk_video(desk, folder, output, speed, as_json)
     try:
         reader, spec = open_recording(folder, spec_name, namespace)
         found, measured = dict(cameras_in(reader, spec)), spec.state.topic
@@ -100,6 +106,27 @@ def video(
     _wants(target, ".mp4")
     with _working("encoding"):
         write_video(reader, target, chosen, speed, _title(folder, facts_of(reader)) if overlay else None, measured)
+    _tell(target, as_json)
+    return 0
+
+
+def _desk_episode(folder: Path, namespace: str | None) -> DeskEpisode | None:
+    """A desktop's episode; None if it is another one."""
+    from optr.cli.recording import only_namespace
+    from optr.desk_episodes.episode import DeskEpisode, is_desktops
+    from optr.episodes.read import EpisodeReader
+
+    space = only_namespace(EpisodeReader(folder)) if namespace is None else namespace
+    return DeskEpisode(folder, space) if is_desktops(EpisodeReader(folder, space)) else None
+
+
+def _desk_video(episode: DeskEpisode, folder: Path, output: Path | None, speed: float, as_json: bool) -> int:
+    from optr.desk_episodes.video import write_desk_video
+
+    target = output or Path(f"{folder.resolve().name}.mp4")
+    _wants(target, ".mp4")
+    with _working("encoding"):
+        write_desk_video([episode], target, speed=speed, titles=[_title(folder, facts_of(episode.reader))])
     _tell(target, as_json)
     return 0
 

@@ -109,8 +109,10 @@ def _in_graph(
     **_: Any,
 ) -> Evaluation:  # fmt: skip
     from optr.evaluation.entrants import entrants_of, sees_pictures
+    from optr.evaluation.evaluate import check_tasks
     from optr.ros.graph_evaluation import evaluate_in_graph
 
+    check_tasks(tasks)
     shown = bool(videos) or any(sees_pictures(p) for p in policies) if cameras is None else cameras
     return evaluate_in_graph(
         entrants_of(policies, options), tasks, seeds, folder, resume=resume, videos=videos or 0, cameras=shown,

@@ -31,7 +31,7 @@ def open_recording(bag: Path, spec: str, namespace: str | None) -> tuple[Episode
     folder = bag.parent if bag.is_file() else bag
     reader = EpisodeReader(folder, namespace or "")
     if namespace is None:
-        reader = EpisodeReader(folder, _only_namespace(reader))
+        reader = EpisodeReader(folder, only_namespace(reader))
     if spec:
         return reader, load_spec(spec)
     try:
@@ -61,7 +61,8 @@ def facts_of(reader: EpisodeReader) -> dict[str, Any]:
         return {}
 
 
-def _only_namespace(reader: EpisodeReader) -> str:
+def only_namespace(reader: EpisodeReader) -> str:
+    """Namespace of the only `sentinel/verdict` or `action` in a bag."""
     for wanted in ("/sentinel/verdict", "/action"):
         found = [t.removesuffix(wanted) for t in reader.topics() if t.endswith(wanted)]
         if len(found) > 1 and "" not in found:

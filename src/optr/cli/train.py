@@ -177,7 +177,7 @@ def _by_trial(
     train_rl = importlib.import_module("optr.training.rl").train_rl
     device, seed = options["device"] or "auto", _seed(options)
     result = train_rl(recipe, out, device, seed, report, options["resume"], data, options["outcome"])
-    how = f"success {result.success:.2f} in its own trials"
+    how = f"success {result.success:.2f} in the best of the trials on the way"
     return _end(recipe, result, how, options["evaluate"], report, as_json)
 
 

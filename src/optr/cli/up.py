@@ -30,7 +30,7 @@ def up(stack: str, arguments: tuple[str, ...], show_args: bool) -> int:
     nodes = described.resolve(parse_arguments(arguments))
     console = Console(stderr=True)
     ended = EndSignal(signal.SIGINT, signal.SIGTERM)
-    code = 0
+    code, why = 0, ""
     with Supervisor(nodes) as supervisor:
         names = ", ".join(f"{c.name} ({c.process.pid})" for c in supervisor.children)
         console.print(f"up: {names}; Ctrl-C ends it", highlight=False)
@@ -39,11 +39,13 @@ def up(stack: str, arguments: tuple[str, ...], show_args: bool) -> int:
                 status = child.process.returncode
                 console.print(f"[red]{child.name} ended with {describe_exit(status)}[/]", highlight=False)
                 if status == 2:  # it could not start as asked: so could not the stack
-                    code = 2
+                    code, why = 2, f"{child.name} could not start as asked: its own message above says why"
                     ended.set()
             if all(c.process.poll() is not None for c in supervisor.children):
                 code = code or 1
                 ended.set()
+    if why:
+        console.print(f"up: ended, for {why}", highlight=False)
     return code
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from optr.errors import PolicyError, UnknownNameError
 from optr.experiments.plan import ANY_AGENT, Entrant, Kind
 from optr.operators.registry import operator_names
+from optr.policies.zoo import zoo_names
 
 OPERATOR = "operator:"
 """Before the name of an installed operator."""
@@ -28,7 +29,7 @@ def entrants_of(policies: Sequence[str | os.PathLike[str]], options: Mapping[str
         options: Of the operator `policy`, for every one that is no installed operator: `device`, `seam`, ...
 
     Raises:
-        UnknownNameError: If no such operator is installed.
+        UnknownNameError: If there is no such operator, or no such name in the zoo.
         PolicyError: If a policy is named twice, or a path leads nowhere.
     """
     kinds = [kind_of(os.fspath(policy), options or {}) for policy in policies]
@@ -50,7 +51,7 @@ def kind_of(policy: str, options: Mapping[str, Any]) -> Kind:
     """The operator that a policy is served by.
 
     Raises:
-        UnknownNameError: If no such operator is installed.
+        UnknownNameError: If there is no such operator, or no such name in the zoo.
         PolicyError: If it is a path that leads nowhere.
     """
     if policy.startswith(OPERATOR):
@@ -96,4 +97,6 @@ def _place(policy: str) -> str:
     if path.exists() or os.sep in policy or policy.startswith((".", "~")):
         what = "is a file" if path.exists() else "is not there"
         raise PolicyError(f"{policy} {what}; expected the folder of a checkpoint, a name of the zoo, or {OPERATOR}NAME")
+    if policy not in zoo_names():
+        raise UnknownNameError("policy", policy, zoo_names())
     return policy

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from optr.cores import cores
-from optr.errors import ExperimentError
+from optr.errors import ExperimentError, UnknownNameError
 from optr.evaluation.entrants import entrants_of, sees_pictures
 from optr.evaluation.failures import film_failures
 from optr.evaluation.played import played_of_line
@@ -21,6 +21,7 @@ from optr.experiments.manifest import PLAN_FILE, manifest_file, read_manifest
 from optr.experiments.plan import pairing_id
 from optr.experiments.results import lines_of
 from optr.experiments.telemetry import read_lines, steps_file
+from optr.plugins import plugin_names
 
 NAME = "evaluation"
 
@@ -59,6 +60,7 @@ def evaluate(
     Raises:
         OptrError: If a policy or task is unknown, or the folder holds something else.
     """
+    check_tasks(tasks)
     if out is None:
         with tempfile.TemporaryDirectory(prefix="optr-evaluation-") as folder:
             return evaluate(
@@ -72,6 +74,17 @@ def evaluate(
     progress = run_experiment(plan, out, resume, plan.processes, told, cancelled)
     found = read_evaluation(out, progress.failed)
     return film_failures(found, plan, out, videos) if videos else found
+
+
+def check_tasks(tasks: Sequence[str]) -> None:
+    """See that what is called by its name alone is a task of the simulation.
+
+    Raises:
+        UnknownNameError: If it is none.
+    """
+    for task in tasks:
+        if ":" not in task and task not in plugin_names("task"):
+            raise UnknownNameError("task", task, plugin_names("task"))
 
 
 def plan_of(

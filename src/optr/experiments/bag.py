@@ -19,9 +19,9 @@ import optr
 from optr.connectors.environment import AgentStep
 from optr.connectors.source import agent_namespace
 from optr.episodes import BagWriter, Storage
+from optr.episodes.bags.own_messages import message_bytes, topic_info
 from optr.episodes.read import SPEC_FILE
 from optr.errors import EpisodeError
-from optr.experiments.messages import message_bytes, topic_info
 from optr.sentinel.codes import Outcome
 from optr.spec import ACTION, Feature, Source, Spec
 from optr.spec.tensor import TENSOR, pack_array

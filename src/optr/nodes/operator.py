@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from optr.operators.roster import Roster
 from optr.ros.node import run_node
 from optr.ros.operator_node import SPEC, HostNode
-from optr.ros.params import ParameterError, param
+from optr.ros.params import json_param, param
 
 
 @dataclass(frozen=True)
@@ -39,23 +38,8 @@ class OperatorNode(HostNode[OperatorParams]):
         super().__init__("operator", OperatorParams, **kwargs)
 
     def fill(self, roster: Roster) -> None:
-        roster.add(self.params.operator, _object("options", self.params.options))
-        roster.add_all(_object("operators", self.params.operators))
-
-
-def _object(name: str, text: str) -> dict[str, Any]:
-    """A parameter that is a JSON object."""
-    try:
-        found = json.loads(text or "{}")
-    except (ValueError, RecursionError) as err:  # ValueError: also a number of 5000 digits
-        raise ParameterError(f"parameter {name} is {_short(text)}, which is no JSON: {err}") from err
-    if not isinstance(found, dict):
-        raise ParameterError(f"parameter {name} is {_short(text)}; expected a JSON object")
-    return found
-
-
-def _short(text: str, most: int = 200) -> str:
-    return repr(text if len(text) <= most else f"{text[:most]}…")
+        roster.add(self.params.operator, json_param("options", self.params.options))
+        roster.add_all(json_param("operators", self.params.operators))
 
 
 def main(args: list[str] | None = None) -> int:

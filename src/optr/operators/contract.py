@@ -28,15 +28,12 @@ class OperatorDescriptor:
     requires_api_key: bool = False
 
 
-class Operator(ABC):
-    """A decision maker: a person, a script, a policy, a language model.
-
-    Subclasses write `select_action`. A constructor takes the spec first; all else has a default.
+class Decider:
+    """What everybody who decides has, whatever about: a name, chance by a seed, and an end.
 
     Attributes:
         id: Unique among the operators of a graph; authority is given by it.
         name: For people.
-        spec: What is observed and what an action is.
         rng: Random numbers, seeded by `reset`; use no others, so that a seed decides everything.
         run_id: The run that it takes part in, set by whoever runs it; empty: none.
         category: What kind it is, for people; nothing branches on it.
@@ -55,29 +52,16 @@ class Operator(ABC):
 
     run_id: str = ""
 
-    def __init__(self, spec: Spec, id: str = "", name: str = "") -> None:
-        self.spec = spec
+    def __init__(self, id: str = "", name: str = "") -> None:
         self.id = id or _snake(type(self).__name__)
         self.name = name or type(self).__name__
         self.rng = np.random.default_rng(0)
-
-    @classmethod
-    def for_spec(cls, spec: Spec) -> type[Operator]:
-        """The class to make for a spec, where one name stands for several; this one, unless overridden."""
-        return cls
 
     @property
     def descriptor(self) -> OperatorDescriptor:
         """Who this is."""
         doc = (type(self).__doc__ or "").strip().partition("\n")[0]
         return OperatorDescriptor(self.id, self.name, doc, self.category, self.supports_training, self.requires_api_key)
-
-    @property
-    def observation_keys(self) -> tuple[str, ...]:
-        """Features that it must see to decide; by default all but images and the scene."""
-        return tuple(
-            f.key for f in self.spec.observations if not f.is_image and f not in self.spec.environment.values()
-        )
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -88,6 +72,40 @@ class Operator(ABC):
     def figures(self) -> Mapping[str, Any]:
         """What it measures of itself, for diagnostics: name to number or text; by default nothing."""
         return {}
+
+    def reset(self, seed: int) -> None:
+        """Begin an episode anew. The same seed and the same observations give the same actions."""
+        self.rng = np.random.default_rng(seed)
+
+    def close(self) -> None:
+        """Let go of processes, devices and connections. It is not asked again; closing twice does nothing."""
+        return
+
+
+class Operator(Decider, ABC):
+    """A decision maker: a person, a script, a policy, a language model.
+
+    Subclasses write `select_action`. A constructor takes the spec first; all else has a default.
+
+    Attributes:
+        spec: What is observed and what an action is.
+    """
+
+    def __init__(self, spec: Spec, id: str = "", name: str = "") -> None:
+        self.spec = spec
+        super().__init__(id, name)
+
+    @classmethod
+    def for_spec(cls, spec: Spec) -> type[Operator]:
+        """The class to make for a spec, where one name stands for several; this one, unless overridden."""
+        return cls
+
+    @property
+    def observation_keys(self) -> tuple[str, ...]:
+        """Features that it must see to decide; by default all but images and the scene."""
+        return tuple(
+            f.key for f in self.spec.observations if not f.is_image and f not in self.spec.environment.values()
+        )
 
     @abstractmethod
     def select_action(self, observation: Mapping[str, Array], info: Mapping[str, Any]) -> Action | None:
@@ -111,10 +129,6 @@ class Operator(ABC):
                 that it does not have: what is carried out then is chosen, and recorded, by whoever runs it.
         """
 
-    def reset(self, seed: int) -> None:
-        """Begin an episode anew. The same seed and the same observations give the same actions."""
-        self.rng = np.random.default_rng(seed)
-
     def on_step_result(
         self,
         observation: Mapping[str, Array],
@@ -124,10 +138,6 @@ class Operator(ABC):
         info: Mapping[str, Any],
     ) -> None:
         """Told what came of the last action; for operators that learn. Does nothing here."""
-        return
-
-    def close(self) -> None:
-        """Let go of processes, devices and connections. It is not asked again; closing twice does nothing."""
         return
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from optr.errors import DecisionTimeoutError, InvalidDecisionError, OperatorError, WorkerError
-from optr.operators.contract import Action, Array, Operator
+from optr.operators.contract import Action, Array, Decider, Operator
 from optr.spec import Source
 from optr.spec.values import all_finite
 
@@ -28,7 +28,7 @@ def failure_source(err: Exception) -> Source:
     return Source.INVALID if isinstance(err, InvalidDecisionError) else Source.FALLBACK
 
 
-def failure_of(operator: Operator, err: Exception | SystemExit, doing: str = "") -> OperatorError:
+def failure_of(operator: Decider, err: Exception | SystemExit, doing: str = "") -> OperatorError:
     """An operator's failure as its own, of the same kind; raise it `from err`.
 
     Args:

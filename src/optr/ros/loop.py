@@ -323,11 +323,11 @@ def _cpu_s() -> float:
 def _report_text(result: LoopResult, recipe: Recipe, training: Mapping[str, Any]) -> str:
     """The result for people, Markdown."""
     share = 100 * result.successes / result.episodes
+    each = "" if math.isnan(result.seconds) else f", {result.seconds:.1f} s each in the simulation"
     lines = [
         f"# {recipe.name}: {result.successes} of {result.episodes} unseen seeds",
         "",
-        f"{share:.0f} % (95 % Wilson interval {100 * result.low:.1f} to {100 * result.high:.1f} %), "
-        f"{result.seconds:.1f} s each in the simulation.",
+        f"{share:.0f} % (95 % Wilson interval {100 * result.low:.1f} to {100 * result.high:.1f} %){each}.",
         f"Learned from {result.recorded} scripted episodes, in {training['steps']} steps; "
         f"{training['parameters']:,} parameters.",
         "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, TypeVar
 
@@ -31,6 +32,25 @@ def param(
 ) -> Any:
     """A parameter with its default, what it means (unit in brackets), its range or its choices."""
     return field(default=default, metadata={"doc": _Doc(text, low, high, choices)})
+
+
+def json_param(name: str, text: str) -> dict[str, Any]:
+    """The value of a parameter that is a JSON object.
+
+    Raises:
+        ParameterError: If it is none.
+    """
+    try:
+        found = json.loads(text or "{}")
+    except (ValueError, RecursionError) as err:  # ValueError: also a number of 5000 digits
+        raise ParameterError(f"parameter {name} is {_short(text)}, which is no JSON: {err}") from err
+    if not isinstance(found, dict):
+        raise ParameterError(f"parameter {name} is {_short(text)}; expected a JSON object")
+    return found
+
+
+def _short(text: str, most: int = 200) -> str:
+    return repr(text if len(text) <= most else f"{text[:most]}…")
 
 
 def declare_params(node: Node, kind: type[T]) -> T:

@@ -25,6 +25,9 @@ SENSOR_QOS = _profile(5, reliable=False)
 IMAGE_QOS = _profile(30)
 """Camera publishers: reliable (REP-2003), so that a recorder gets every frame."""
 
+SCREEN_QOS = _profile(4, latched=True)
+"""Pictures of a screen, sent when it changes: whoever comes later sees the last one, however long ago that was."""
+
 COMMAND_QOS = _profile(1)
 """Subscribers of commands: only the newest counts, and it must arrive."""
 

@@ -70,6 +70,8 @@ class Marked:
 
     def plain(self) -> Any:
         """The value without its place: mappings, lists, text and numbers."""
+        if isinstance(self._node, yaml.ScalarNode) and self._node.tag.endswith(":null"):
+            return None  # nothing at all is no document
         return yaml.safe_load(yaml.serialize(self._node))
 
     def text(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 from optr.errors import TrainingError
@@ -15,10 +16,16 @@ POLICY = "policy"
 
 
 def check_free(out: Path) -> None:
-    """See that there is no training in a folder yet.
+    """Make a folder for a training; there is none in it yet.
 
     Raises:
-        TrainingError: If there is.
+        TrainingError: If there is one, or the folder cannot be made or written to.
     """
     if (out / RUN).exists():
         raise TrainingError(f"{out} holds a training already: go on with it by --resume, or choose another --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as err:
+        raise TrainingError(f"nothing can be written to {out} ({err.strerror}): choose another --out") from err

@@ -27,15 +27,20 @@ _orders: queue.SimpleQueue[_Order] | None = None
 
 
 def spawn(
-    command: Sequence[str], env: Mapping[str, str], cwd: str | None = None, pass_fds: Sequence[int] = ()
+    command: Sequence[str],
+    env: Mapping[str, str],
+    cwd: str | None = None,
+    pass_fds: Sequence[int] = (),
+    output: int | None = None,
 ) -> Started:
-    """Start a process with three pipes and a process group of its own; it is killed when this process is gone.
+    """Start a process with a process group of its own; it is killed when this process is gone.
 
     Args:
         command: What to run.
         env: Its whole environment.
         cwd: Its folder; None: ours.
         pass_fds: Files that it inherits under the same numbers.
+        output: File that takes what it says, and then it is told nothing; None: it has three pipes.
 
     Raises:
         OSError: If it cannot be started.
@@ -45,9 +50,9 @@ def spawn(
         "env": dict(env),
         "cwd": cwd,
         "pass_fds": tuple(pass_fds),
-        "stdin": subprocess.PIPE,
-        "stdout": subprocess.PIPE,
-        "stderr": subprocess.PIPE,
+        "stdin": subprocess.PIPE if output is None else subprocess.DEVNULL,
+        "stdout": subprocess.PIPE if output is None else output,
+        "stderr": subprocess.PIPE if output is None else output,
         "bufsize": 0,
         "start_new_session": True,
     }

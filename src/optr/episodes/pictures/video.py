@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,34 +53,50 @@ def write_video(
         raise EpisodeError(f"{reader.folder} has no pictures")
     canvas = _Canvas(cameras, title)
     rate = min(max(f.rate for f in cameras.values()) * speed, _MOST_FPS)
+    times = canvas.moments(reader, cameras, measured)
+    frames = ((t / speed, partial(canvas.draw, t)) for t in times)
+    if not encode(path, (canvas.width, canvas.height), rate, frames):
+        raise EpisodeError(f"{reader.folder} has no pictures")
+    return path
+
+
+def encode(path: Path, size: tuple[int, int], rate: float, frames: Iterable[tuple[float, Callable[[], Pixels]]]) -> int:
+    """Write pictures as MP4 (H.264); answers how many. Without any, no file is left.
+
+    Args:
+        path: File to write.
+        size: Width and height [px], even.
+        rate: Usual number of pictures per second; they may come closer, up to 60.
+        frames: Time [s] of each, growing, and what makes it.
+
+    Raises:
+        EpisodeError: If the file cannot be written.
+    """
     beside = path.with_name(path.name + ".new")
     try:
         with av.open(str(beside), "w", format="mp4") as out:
             stream = out.add_stream("h264", rate=Fraction(max(1, round(rate * 1000)), 1000))
-            stream.width, stream.height, stream.pix_fmt = canvas.width, canvas.height, "yuv420p"
+            stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
             stream.options = {"crf": "23", "preset": "veryfast"}
-            stream.time_base = stream.codec_context.time_base = Fraction(
-                1, 1000
-            )  # pictures may come closer than `rate`
+            stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
             count, shown = 0, -1
-            for time_s in canvas.moments(reader, cameras, measured):
-                at = round(time_s / speed * 1000)
+            for time_s, draw in frames:
+                at = round(time_s * 1000)
                 if shown >= 0 and at - shown < 1000 / (_MOST_FPS * 1.05):
                     continue
-                frame = av.VideoFrame.from_ndarray(canvas.draw(time_s), format="rgb24")
+                frame = av.VideoFrame.from_ndarray(draw(), format="rgb24")
                 frame.pts, frame.time_base = at, Fraction(1, 1000)
                 out.mux(stream.encode(frame))
                 count, shown = count + 1, at
             out.mux(stream.encode(None))
-        if not count:
-            raise EpisodeError(f"{reader.folder} has no pictures")
-        beside.replace(path)
+        if count:
+            beside.replace(path)
     except OSError as err:  # PyAV's errors of files are such too
         raise EpisodeError(f"cannot write {path}: {err.strerror or err}") from err
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
-    return path
+    return count
 
 
 class _Canvas:

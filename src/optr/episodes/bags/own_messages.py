@@ -6,13 +6,14 @@ import functools
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from optr.episodes import TopicInfo
+from optr.episodes.bags.bag_metadata import TopicInfo
 from optr.errors import EpisodeError
 
 _OWN = "optr_interfaces"
@@ -41,7 +42,7 @@ def _store() -> Any:
 
 
 def _message_files() -> Path:
-    source = Path(__file__).resolve().parents[2] / _OWN / "msg"
+    source = Path(__file__).resolve().parents[3] / _OWN / "msg"
     prefixes = [p for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
     tried = [source, *(Path(p) / "share" / _OWN / "msg" for p in [*prefixes, sys.prefix])]
     for folder in tried:
@@ -77,7 +78,8 @@ def message_bytes(kind: str, fields: Mapping[str, Any]) -> bytes:
 
     Args:
         kind: Message type.
-        fields: By name: numbers, texts, lists of texts, arrays of numbers, and for `Time` and `Duration` nanoseconds.
+        fields: By name: numbers, texts, lists of texts, arrays of numbers, mappings for inner messages (lists of them
+            where there are several), and for `Time`, `Duration` and a `Header` alone nanoseconds.
 
     Raises:
         EpisodeError: If the message has no such field.
@@ -88,40 +90,51 @@ def message_bytes(kind: str, fields: Mapping[str, Any]) -> bytes:
 def _message(kind: str, fields: Mapping[str, Any]) -> Any:
     store = _store()
     cls, defined = store.types[kind], _fields_of(kind)
-    unknown = sorted(set(fields) - {name for name, _, _ in defined})
+    unknown = sorted(set(fields) - {f.name for f in defined})
     if unknown:
         raise EpisodeError(f"{kind} has no {', '.join(unknown)}")
-    return cls(**{name: _value(inner, default, fields.get(name)) for name, inner, default in defined})
+    return cls(**{f.name: _value(f, fields.get(f.name)) for f in defined})
+
+
+@dataclass(frozen=True)
+class _Field:
+    """A field of a message.
+
+    Attributes:
+        name: Its name.
+        inner: Type of the message, or of each of the messages, in it; empty: it is none.
+        default: What stands there unless something is given.
+    """
+
+    name: str
+    inner: str
+    default: Any
 
 
 @functools.lru_cache(maxsize=64)
-def _fields_of(kind: str) -> tuple[tuple[str, str, Any], ...]:
-    """Name, type of an inner message (or empty), and what stands there unless it is given."""
+def _fields_of(kind: str) -> tuple[_Field, ...]:
     from rosbags.interfaces import Nodetype
 
     zeros = {"string": "", "bool": False, "float32": 0.0, "float64": 0.0}
-    out: list[tuple[str, str, Any]] = []
+    out: list[_Field] = []
     for name, (node, about) in _store().fielddefs[kind][1]:
         if node == Nodetype.NAME:
-            out.append((name, about, None))
+            out.append(_Field(name, about, None))
         elif node == Nodetype.BASE:
-            out.append((name, "", zeros.get(about[0], 0)))
+            out.append(_Field(name, "", zeros.get(about[0], 0)))
         else:
             (inner, what), size = about
-            numeric = inner == Nodetype.BASE and what[0] != "string"
+            numeric = inner == Nodetype.BASE and what[0] not in ("string", "wstring")
             count = size if node == Nodetype.ARRAY else 0
-            out.append((name, "", np.zeros(count, dtype=what[0]) if numeric else ()))
+            message = what if inner == Nodetype.NAME else ""
+            out.append(_Field(name, message, np.zeros(count, dtype=what[0]) if numeric else ()))
     return tuple(out)
 
 
-def _value(inner: str, default: Any, given: Any) -> Any:
-    if inner in ("builtin_interfaces/msg/Time", "builtin_interfaces/msg/Duration"):
-        seconds, rest = divmod(int(given or 0), _SECOND)
-        return _message_class(inner)(sec=seconds, nanosec=rest)
-    if inner == "std_msgs/msg/Header" and isinstance(given, int):
-        return _message(inner, {"stamp": given})
-    if inner:
-        return _message(inner, given or {})
+def _value(field: _Field, given: Any) -> Any:
+    default = field.default
+    if field.inner:
+        return _inner(field.inner, given) if default is None else [_inner(field.inner, one) for one in given or ()]
     if given is None:
         return list(default) if isinstance(default, tuple) else default
     if isinstance(default, np.ndarray):
@@ -129,5 +142,10 @@ def _value(inner: str, default: Any, given: Any) -> Any:
     return given
 
 
-def _message_class(kind: str) -> Any:
-    return _store().types[kind]
+def _inner(kind: str, given: Any) -> Any:
+    if kind in ("builtin_interfaces/msg/Time", "builtin_interfaces/msg/Duration"):
+        seconds, rest = divmod(int(given or 0), _SECOND)
+        return _store().types[kind](sec=seconds, nanosec=rest)
+    if kind == "std_msgs/msg/Header" and isinstance(given, int):
+        return _message(kind, {"stamp": given})
+    return _message(kind, given or {})

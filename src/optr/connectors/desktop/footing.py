@@ -1,0 +1,80 @@
+"""What an input rests on: the windows as they were judged, looked at once more in the moment that it is given.
+
+Whoever gives the input holds the X server meanwhile, so that no window moves between the look and the input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from optr.connectors.desktop.seen import Window
+
+Pixel = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Footing:
+    """The windows that an action was judged by; each question is answered with what is wrong, or nothing.
+
+    Attributes:
+        pixels: Where the pointer acts, each with the id of the window that has to lie there on top; 0: none.
+        keyboard: Id of the window that has to have the keyboard when keys are given; 0: none has.
+        windows: As they were seen, by their ids.
+    """
+
+    pixels: Mapping[Pixel, int]
+    keyboard: int = 0
+    windows: Mapping[int, Window] = field(default_factory=dict)
+
+    def wrong_at(self, display: Any, pixel: Pixel | None = None) -> str:
+        """About the pointer at a pixel; None: where it is."""
+        from Xlib.error import XError
+
+        root = display.screen().root
+        if pixel is None:
+            found = root.query_pointer()
+            pixel = int(found.root_x), int(found.root_y)
+        else:
+            found = root.translate_coords(root, *pixel)
+        if pixel not in self.pixels:
+            return f"nobody has judged pixel {pixel}"
+        expected, top = self.pixels[pixel], int(found.child.id) if found.child else 0
+        frame = self.windows[expected].frame if expected else 0
+        try:
+            if top == frame:
+                return self.wrong_place(display, expected)
+        except XError:  # it is gone
+            pass
+        there = next((w for w in self.windows.values() if w.frame == top), None)
+        named = f"{there.id} {there.title!r}" if there else f"{top or 'none'}"
+        return f"at pixel {pixel} there is not window {expected} any more, but {named}"
+
+    def wrong_place(self, display: Any, number: int) -> str:
+        """About where a window lies and how large it is."""
+        window = self.windows.get(number)
+        if window is None or window.inner is None:
+            return ""
+        client = display.create_resource_object("window", number)
+        shape, place = client.get_geometry(), display.screen().root.translate_coords(client, 0, 0)
+        now = int(place.x), int(place.y), int(shape.width), int(shape.height)
+        was = window.inner
+        if now == (was.x, was.y, was.width, was.height):
+            return ""
+        return f"window {number} {window.title!r} is not where it was: at {now[:2]} instead of {(was.x, was.y)}"
+
+    def wrong_keyboard(self, display: Any) -> str:
+        """About who gets keys."""
+        from Xlib.error import XError
+
+        holder = display.get_input_focus().focus
+        try:
+            while not isinstance(holder, int) and holder.id not in self.windows:
+                holder = holder.query_tree().parent
+        except XError:
+            holder = 0
+        now = 0 if isinstance(holder, int) else int(holder.id)
+        return (
+            "" if now == self.keyboard else f"not window {self.keyboard} has the keyboard any more, but {now or 'none'}"
+        )

@@ -1,0 +1,1 @@
+"""Tasks on desktops, with seeds, checkers and oracles."""

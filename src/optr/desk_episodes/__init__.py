@@ -1,0 +1,1 @@
+"""Episodes of a desktop: written, read, shown, and done again."""
