@@ -13,6 +13,7 @@ from optr.connectors.desktop.actions import Rect
 from optr.connectors.desktop.footing import Footing
 from optr.connectors.desktop.hand import Hand, Pace, StoppedError
 from optr.connectors.desktop.keys import KEYS, NO_KEY, combination, keysym, text_keysyms
+from optr.connectors.desktop.let_go import let_go
 from optr.connectors.desktop.seen import Window
 from optr.connectors.desktop.session import DesktopSession
 from optr.connectors.desktop.x11 import X11
@@ -325,6 +326,20 @@ def test_what_was_down_before_stays_so_when_an_input_has_lost_its_footing(hand, 
     assert down(x) == (0, [])
 
 
+def test_a_window_that_is_gone_is_no_footing(session, hand, x):
+    gone = Pad(session.display)
+    place = Rect(0, 0, WIDTH, HEIGHT)
+    hand.footing = Footing({(200, 200): gone.id, (210, 210): 0}, windows={gone.id: seen(gone, place)})
+    hand.press((200, 200))
+    gone.wait(lambda noted: any(n.kind == "press" for n in noted))
+    gone.close()
+    with pytest.raises(StoppedError, match="is gone") as stopped:
+        hand.release((210, 210))
+    assert stopped.value.code == "OBSERVATION_STALE"
+    hand.release_all()
+    assert down(x) == (0, [])
+
+
 def test_hands_of_two_displays_do_not_touch_each_other(session, pad):
     with DesktopSession(640, 480) as other:
         here, there = Hand(session.display), Hand(other.display)
@@ -340,3 +355,21 @@ def test_hands_of_two_displays_do_not_touch_each_other(session, pad):
         here.close()
         there.close()
         far.close()
+
+
+@pytest.mark.parametrize("how", ["release_all", "cancel", "let_go"])
+def test_what_lies_below_a_window_that_is_gone_is_not_told_of_the_release(session, hand, x, how):
+    """A terminal would paste."""
+    below, above = Pad(session.display), Pad(session.display)
+    try:
+        hand.press((300, 300), "middle")
+        above.wait(lambda noted: any(n.kind == "press" for n in noted))
+        above.close()
+        x.display.sync()
+        let_go(session.display) if how == "let_go" else getattr(hand, how)()
+        assert down(x) == (0, [])
+        hand.click((301, 301), "left")
+        kinds = [(n.kind, n.detail) for n in below.wait(lambda noted: any(n.kind == "release" for n in noted))]
+        assert [k for k in kinds if k[0] in ("press", "release")] == [("press", 1), ("release", 1)]
+    finally:
+        below.close()

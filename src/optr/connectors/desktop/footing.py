@@ -30,8 +30,6 @@ class Footing:
 
     def wrong_at(self, display: Any, pixel: Pixel | None = None) -> str:
         """About the pointer at a pixel; None: where it is."""
-        from Xlib.error import XError
-
         root = display.screen().root
         if pixel is None:
             found = root.query_pointer()
@@ -42,22 +40,24 @@ class Footing:
             return f"nobody has judged pixel {pixel}"
         expected, top = self.pixels[pixel], int(found.child.id) if found.child else 0
         frame = self.windows[expected].frame if expected else 0
-        try:
-            if top == frame:
-                return self.wrong_place(display, expected)
-        except XError:  # it is gone
-            pass
+        if top == frame:
+            return self.wrong_place(display, expected)
         there = next((w for w in self.windows.values() if w.frame == top), None)
         named = f"{there.id} {there.title!r}" if there else f"{top or 'none'}"
         return f"at pixel {pixel} there is not window {expected} any more, but {named}"
 
     def wrong_place(self, display: Any, number: int) -> str:
         """About where a window lies and how large it is."""
+        from Xlib.error import XError
+
         window = self.windows.get(number)
         if window is None or window.inner is None:
             return ""
         client = display.create_resource_object("window", number)
-        shape, place = client.get_geometry(), display.screen().root.translate_coords(client, 0, 0)
+        try:
+            shape, place = client.get_geometry(), display.screen().root.translate_coords(client, 0, 0)
+        except XError:
+            return f"window {number} {window.title!r} is gone"
         now = int(place.x), int(place.y), int(shape.width), int(shape.height)
         was = window.inner
         if now == (was.x, was.y, was.width, was.height):

@@ -20,6 +20,7 @@ from optr.connectors.desktop.chords import key_of
 from optr.connectors.desktop.footing import Footing
 from optr.connectors.desktop.keymap import Keymap, Stroke
 from optr.connectors.desktop.keys import KEYS, keysym, text_keysyms
+from optr.connectors.desktop.let_go import shielded
 from optr.connectors.desktop.manager_turn import ManagerTurn
 from optr.connectors.desktop.pyautogui_copy import load_pyautogui
 from optr.connectors.desktop.x11 import X11, is_gone
@@ -269,12 +270,12 @@ class Hand:
             buttons = {n for n in range(1, 6) if mask >> (7 + n) & 1} | {_NUMBERS[b] for b in self._held_buttons}
             pressed = self._x.display.query_keymap()
             codes = {8 * i + bit for i, byte in enumerate(pressed) for bit in range(8) if byte >> bit & 1}
-            for button in buttons:
-                fake_input(self._x.display, X.ButtonRelease, button)
-            for code in codes | self._held_codes:
-                fake_input(self._x.display, X.KeyRelease, code)
-                self._repeat(self._x.display, code, True)
-            self._x.display.sync()
+            with shielded(self._x):
+                for button in buttons:
+                    fake_input(self._x.display, X.ButtonRelease, button)
+                for code in codes | self._held_codes:
+                    fake_input(self._x.display, X.KeyRelease, code)
+                    self._repeat(self._x.display, code, True)
             self._held_buttons.clear()
             self._held_codes.clear()
             self._pressed_on = 0
@@ -284,13 +285,12 @@ class Hand:
         from Xlib import X
         from Xlib.ext.xtest import fake_input
 
-        with self._giving, self._x.lock:
+        with self._giving, self._x.lock, shielded(self._x):
             for button in buttons:
                 fake_input(self._x.display, X.ButtonRelease, _NUMBERS[button])
             for code in codes:
                 fake_input(self._x.display, X.KeyRelease, code)
                 self._repeat(self._x.display, code, True)
-            self._x.display.sync()
             self._held_buttons -= set(buttons)
             self._held_codes -= set(codes)
             self._pressed_on = self._pressed_on if self._held_buttons else 0

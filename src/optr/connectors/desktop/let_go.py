@@ -1,12 +1,15 @@
-"""Releases what is pressed on a display: for when whoever pressed it is gone."""
+"""Releases what is pressed on a display, and does nothing else by it."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from optr.connectors.desktop.x11 import X11
 
 
 def let_go(display: str) -> None:
-    """Release every button and key that is down, at once.
+    """Release every button and key that is down, at once: for when whoever pressed it is gone.
 
     Raises:
         DesktopError: If the display is gone, too.
@@ -18,10 +21,32 @@ def let_go(display: str) -> None:
     try:
         mask = int(x.root.query_pointer().mask)
         down = x.display.query_keymap()
-        for button in (n for n in range(1, 6) if mask >> (7 + n) & 1):
-            fake_input(x.display, X.ButtonRelease, button)
-        for code in (8 * place + bit for place, byte in enumerate(down) for bit in range(8) if byte >> bit & 1):
-            fake_input(x.display, X.KeyRelease, code)
-        x.display.sync()
+        with shielded(x):
+            for button in (n for n in range(1, 6) if mask >> (7 + n) & 1):
+                fake_input(x.display, X.ButtonRelease, button)
+            for code in (8 * place + bit for place, byte in enumerate(down) for bit in range(8) if byte >> bit & 1):
+                fake_input(x.display, X.KeyRelease, code)
     finally:
         x.close()
+
+
+@contextmanager
+def shielded(x: X11) -> Iterator[None]:
+    """Have a button that is released meanwhile reach the window that it was pressed on, or none.
+
+    A window that is closed or hidden while a button is down on it is not told of the release; what lies there by then
+    would be, and a terminal pastes when the middle button is released. A window of ours lies over it meanwhile.
+    """
+    from Xlib import X
+
+    x.display.grab_server()
+    try:
+        at = x.root.query_pointer()
+        place = (int(at.root_x) - 1, int(at.root_y) - 1, 3, 3, 0, X.CopyFromParent)
+        shield = x.root.create_window(*place, window_class=X.InputOnly, override_redirect=True)
+        shield.map()
+        yield
+        shield.destroy()
+    finally:
+        x.display.ungrab_server()
+        x.display.sync()
