@@ -197,13 +197,20 @@ class Oracle:
     def play_other(self, action) -> None:
         self.told(*[v for v in vars(action).values() if isinstance(v, str)])
 
+    def on_terminal(self, *boxes) -> None:
+        """With a button down nothing may be done there: it may be let go there, too."""
+        if self.buttons and any(b is not None and b.cls in self.facts.terminals for b in boxes):
+            self.found.add("TERMINAL_FORBIDDEN")
+
     def play_move(self, action) -> None:
-        self.point(action.to)
+        self.on_terminal(self.point(action.to))
         self.drawn_to(action.to)
         self.told(getattr(action.to, "text", ""))
 
     def play_click(self, action) -> None:
-        self.click(action.button, [self.point(action.at)], action.modifiers)
+        box = self.point(action.at)
+        self.on_terminal(box)
+        self.click(action.button, [box], action.modifiers)
 
     def play_press(self, action) -> None:
         box = self.point(action.at)
@@ -225,6 +232,7 @@ class Oracle:
 
     def play_drag(self, action) -> None:
         boxes = [self.point(t) for t in action.path]
+        self.on_terminal(*boxes)
         self.click(action.button, boxes, action.modifiers)
         pixels = [self.place(t) for t in action.path]
         passed = self.draw(pixels) if None not in pixels else []
@@ -249,7 +257,7 @@ class Oracle:
         return passed
 
     def play_scroll(self, action) -> None:
-        self.point(action.at)
+        self.on_terminal(self.point(action.at))
         if self.now and any(chord <= self.now | {"scroll"} for chord in self.facts.chords):
             self.found.add("KEY_FORBIDDEN")
 
@@ -260,6 +268,7 @@ class Oracle:
             box = self.keyboard()
         else:
             box = self.point(action.into)
+            self.on_terminal(box)
             self.click("left", [])
             self.found |= set() if box else {"NO_FOCUS"}
         if len(action.text) > self.facts.longest:

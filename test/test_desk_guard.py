@@ -281,6 +281,21 @@ def test_a_terminal_gets_text_a_click_and_the_keys_that_are_named():
     assert code(a.Type("ls\n"), view(boxes(TERM)), may) == "" and code(a.Key("enter"), view(boxes(TERM)), may) == ""
 
 
+def test_a_terminal_is_not_clicked_while_a_button_is_down():
+    """The window on which the middle one was pressed closes; the click gives the terminal its release: it pastes."""
+    for action in (
+        a.Click(at(200, 600)),
+        a.Move(at(200, 600)),
+        a.Scroll(at(200, 600), dy=1),
+        a.Type("ls", at(200, 600)),
+    ):
+        judge = guard()
+        assert code(a.Press(at(200, 200), "middle"), of=judge) == ""
+        assert code(action, view(boxes(TERM)), judge) == Code.TERMINAL_FORBIDDEN
+        assert code(a.Release(at(200, 200), "middle"), of=judge) == ""
+        assert code(action, view(boxes(TERM)), judge) == ""
+
+
 def test_a_chord_in_parts_is_a_chord():
     judge = guard()
     assert code(a.KeyDown("ctrl"), of=judge) == "" and code(a.KeyDown("altleft"), of=judge) == ""
