@@ -151,6 +151,15 @@ def test_only_programs_of_the_desk_are_launched(server):
     assert status == 403 and said["message"].startswith("PROGRAM_FORBIDDEN: browser may not get")
 
 
+def test_names_of_headers_have_no_capitals(server):
+    body = json.dumps({"command": ["python", "-c", "import time; time.sleep(0.01)"]})
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=PATIENCE_S)
+    connection.request("POST", "/execute", body, {"content-type": "application/json"})
+    answer = connection.getresponse()
+    assert (answer.status, json.loads(answer.read())["returncode"]) == (200, 0)
+    connection.close()
+
+
 def test_what_it_tells(desk, server, calculator):
     assert ask(server, "/platform") == (200, "Linux")
     assert ask(server, "/screen_size", method="POST") == (200, {"width": 1000, "height": 700})

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from Xlib import X
@@ -196,6 +197,15 @@ def test_what_is_not_installed_is_named_and_nothing_is_left(monkeypatch, tmp_pat
     with pytest.raises(DesktopError, match="needs dbus-daemon, which is not installed: apt install dbus"):
         DesktopSession(640, 480)
     assert not [n for n in set(os.listdir("/tmp")) - before if n.startswith("optr-desktop-")]
+
+
+def test_what_programs_leave_behind_goes_with_the_session():
+    with DesktopSession(320, 240) as session:
+        process = session.launch(["mktemp"])
+        until(lambda: process.poll() is not None)
+        left = Path(session.said(process).strip())
+        assert left.is_file() and session.home in left.parents
+    assert not left.exists()
 
 
 def test_keys_that_go_to_the_background_go_to_no_window():

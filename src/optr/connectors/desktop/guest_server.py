@@ -282,7 +282,7 @@ def _handler(server: GuestServer) -> type[BaseHTTPRequestHandler]:
         timeout = _IDLE_S
 
         def do_GET(self) -> None:
-            self._respond(server.answer("GET", self.path, dict(self.headers.items()), b""))
+            self._respond(server.answer("GET", self.path, self._told(), b""))
 
         def do_POST(self) -> None:
             length = self.headers.get("Content-Length", "0")
@@ -293,7 +293,11 @@ def _handler(server: GuestServer) -> type[BaseHTTPRequestHandler]:
                 self._respond(_json({"status": "error", "message": message}, 413))
             else:
                 body = self.rfile.read(int(length))
-                self._respond(server.answer("POST", self.path, dict(self.headers.items()), body))
+                self._respond(server.answer("POST", self.path, self._told(), body))
+
+        def _told(self) -> dict[str, str]:
+            """Headers by their names as they are usually written: in HTTP, capitals mean nothing in them."""
+            return {name.title(): value for name, value in self.headers.items()}
 
         def _respond(self, answer: _Answer) -> None:
             self.send_response(answer.status)

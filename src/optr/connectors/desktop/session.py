@@ -123,7 +123,8 @@ class DesktopSession:
         X11(self.display).close()
         self.programs = dict(programs or {})
         self._begin()
-        self.environment = {**_harmless(os.environ), "DISPLAY": self.display, guardian.VARIABLE: self._mark}
+        own = {"DISPLAY": self.display, "TMPDIR": self._temporary(), guardian.VARIABLE: self._mark}
+        self.environment = {**_harmless(os.environ), **own}
         return self
 
     def launch(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> Started:
@@ -196,6 +197,12 @@ class DesktopSession:
         words = [sys.executable, "-I", "-S", _GUARDIAN, str(os.getpid()), self._mark, str(self.home)]
         self._guardian = subprocess.Popen(words, stdin=subprocess.PIPE, cwd="/", start_new_session=True)
 
+    def _temporary(self) -> str:
+        """A folder for what programs leave behind."""
+        folder = self.home / "tmp"
+        folder.mkdir(mode=0o700)
+        return str(folder)
+
     def _base_environment(self, added: Mapping[str, str]) -> dict[str, str]:
         """Ours without what looks like a key, without our own desktop, and with a home of its own."""
         ours = {
@@ -211,6 +218,7 @@ class DesktopSession:
         return {
             **ours,
             "HOME": str(self.home),
+            "TMPDIR": self._temporary(),
             "XDG_RUNTIME_DIR": str(runtime),
             "XDG_CONFIG_HOME": str(self.home / ".config"),
             "XDG_CACHE_HOME": str(self.home / ".cache"),
