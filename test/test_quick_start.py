@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -51,6 +53,17 @@ def test_it_signs_in_to_a_page():
     assert isinstance(result, ActionResult) and result.executed
     assert any("Signed in" in window.title for window in seen["observation.windows"])
     assert seen["observation.images.screen"].shape == (800, 1280, 3)
+
+
+@needs_browser
+def test_the_words_of_the_document_run_as_they_stand(tmp_path):
+    text = (Path(__file__).parents[1] / "docs" / "desktop.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    file = tmp_path / "quick_start.py"
+    file.write_text(code)
+    done = subprocess.run([sys.executable, file], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "held=True" in done.stdout
 
 
 def test_what_a_desk_refuses_is_told_by_its_rule():
