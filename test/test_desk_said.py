@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from rich.console import Console
 
 from optr.cli.desktop_common import print_done, table
+from optr.cli.desktop_demo import _runs_table
 from optr.connectors.desktop import actions as a
+from optr.connectors.desktop.demo import DeskRun
 from optr.connectors.desktop.in_short import in_short
 
 OK = a.Selector('role=button[name="OK"]')
@@ -76,3 +79,11 @@ def test_columns_that_hold_nothing_are_left_out():
     made = table("", [{"a": 1, "b": "", "c": None}, {"a": "", "b": [], "c": True}], {"c": "[px]"})
     assert [str(c.header) for c in made.columns] == ["a", r"\[px]"]
     assert [c.header for c in table("", []).columns] == ["nothing"]
+
+
+def test_the_table_of_the_demonstration_cuts_no_effect(capsys):
+    effects = {"confirmed": 12, "suspected_no_op": 3, "unverifiable": 1}
+    run = DeskRun("sign in to a page", False, 16, 12.5, effects, "Welcome, ada", "the page does not say that she is in")
+    Console(width=80, emoji=False).print(_runs_table("{} of {}", [run]))
+    said = capsys.readouterr().out
+    assert all(f"{count} {name}" in said for name, count in effects.items()) and "…" not in said
