@@ -278,6 +278,8 @@ def test_the_command_sees_and_acts_on_a_desktop(desk, calculator):
     seen = json.loads(said)
     assert code == 0 and [w["id"] for w in seen["windows"]] == [calculator]
     assert {"7", "=", "+"} <= {e["name"] for e in seen["elements"] if e["role"] == "button"}
+    code, said, _ = run("look", "--window", str(calculator), "--no-elements")
+    assert code == 0 and "place [px]:" in said and "x y width height" in said
     seven, leave = '{"kind": "click", "at": {"selector": "text=7"}}', '{"kind": "hotkey", "keys": ["ctrl", "q"]}'
     code, said, _ = run("do", "--json", seven, leave, seven)
     rows = [json.loads(line) for line in said.splitlines()]

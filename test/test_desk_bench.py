@@ -397,6 +397,9 @@ def test_the_command_ends_well_only_if_every_score_is_as_it_should_be(monkeypatc
     error = "" if found is not None else "CheckError: broken"
     monkeypatch.setattr(module, "DeskSuite", nullcontext)
     monkeypatch.setattr(module, "run_task", lambda *_: module.TaskRun("calc_sum", 0, 1, found, error))
+    headed = "runs done" if operator == "oracle" else "scored 0.0, as doing nothing must"
+    said = CliRunner().invoke(bench, ["calc_sum", "--operator", operator], standalone_mode=False).stdout
+    assert f"{1 - code} of 1 {headed}" in said
     asked = CliRunner().invoke(bench, ["calc_sum", "--operator", operator, "--json"], standalone_mode=False)
     told = json.loads(asked.stdout)
     assert asked.return_value == code

@@ -120,6 +120,11 @@ def test_a_script_is_read_before_anything_is_done(tmp_path):
     assert make_desk_operator("script", file=str(file)).select_action({}, {}) == a.Key("enter")
     with pytest.raises(OperatorError, match="either the option actions"):
         make_desk_operator("script")
+    for text in ('[{"kind": "key",\n]', "- \x00"):
+        file.write_text(text)
+        with pytest.raises(OperatorError, match=r"cannot read the script .*actions.yaml.*: is not YAML: .") as wrong:
+            make_desk_operator("script", file=str(file))
+        assert "\n" not in str(wrong.value)
     with pytest.raises(OperatorError, match="cannot read the script"):
         make_desk_operator("script", file=str(tmp_path / "none.json"))
 
@@ -210,3 +215,13 @@ def test_the_command_lets_an_operator_act(tmp_path):
     first, second, last = map(json.loads, done.stdout.splitlines())
     assert first["action"]["kind"] == "wait" and first["result"]["executed"] and second["result"]["answer"] == "there"
     assert last == {"ended": "done", "actions": 2, "text": "there"}
+
+
+def test_the_command_says_what_was_done_how_it_ended_and_how_to_stop_it(desk):
+    words = ["act", "--operator", "random", "--steps", "2", "-o", 'kinds=["move"]']
+    there = {**os.environ, **desk.session.environment, "COLUMNS": "80"}
+    command = [sys.executable, "-m", "optr.cli", "desktop", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=there)
+    assert done.returncode == 1 and done.stdout.endswith("\nused up its 2 steps\n"), done.stdout + done.stderr
+    assert done.stderr == "Ctrl+Alt+Escape, or the pointer in a corner of the screen, stops it\n"
+    assert done.stdout.count("move ") == 2 and "{" not in done.stdout

@@ -326,6 +326,13 @@ def test_what_was_down_before_stays_so_when_an_input_has_lost_its_footing(hand, 
     assert down(x) == (0, [])
 
 
+def test_a_pointer_that_somebody_else_has_moved_is_told_as_that(hand, x):
+    hand.move((717, 350))
+    said = "the pointer is at (717, 350), where this action does not act: somebody else moves it, too"
+    assert Footing({(200, 200): 0}).wrong_at(x.display) == said
+    assert Footing({(200, 200): 0}).wrong_at(x.display, (5, 6)) == "nobody has judged pixel (5, 6)"
+
+
 def test_a_window_that_is_gone_is_no_footing(session, hand, x):
     gone = Pad(session.display)
     place = Rect(0, 0, WIDTH, HEIGHT)

@@ -74,3 +74,7 @@ def test_a_program_that_is_not_installed_is_named_with_its_package(missing, tmp_
     package = {"Xvfb": "xvfb", "dbus-daemon": "dbus", "openbox": "openbox"}[missing]
     line = said(["demo", "--json"], PATH=str(tmp_path))
     assert f"needs {missing}, which is not installed: apt install {package}" in line
+
+
+def test_serving_others_without_a_token_says_by_what_option_one_is_named():
+    assert "--token-env has to name the environment variable that holds a token" in said(["serve", "--host", "0.0.0.0"])

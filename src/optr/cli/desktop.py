@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 
 from optr.cli import desktop_act, desktop_demo, desktop_miniwob, desktop_record, desktop_serve, desktop_tasks
-from optr.cli.desktop_common import desk_option, display_option, json_option, table
+from optr.cli.desktop_common import desk_option, display_option, json_option, print_done, table
 
 if TYPE_CHECKING:
-    pass
+    from optr.connectors.desktop.actions import ActionResult, DesktopAction
+
+_HEADERS = {"place": "place [px]:\nx y width height"}
 
 
 @click.group()
@@ -40,9 +42,9 @@ def look(display: str | None, window: str | None, elements: bool, as_json: bool)
         click.echo(json.dumps({"windows": windows, "elements": rows, "truncated": missing}))
         return 0
     console = Console(emoji=False)
-    console.print(table("windows", windows))
+    console.print(table("windows", windows, _HEADERS))
     if rows:
-        console.print(table("elements", rows))
+        console.print(table("elements", rows, _HEADERS))
     if seen is not None and seen.truncated:
         console.print(f"not all was read: {seen.truncated}", highlight=False)
     if elements and seen is None:
@@ -64,21 +66,19 @@ def do(actions: tuple[str, ...], display: str | None, settings: str, as_json: bo
     from optr.connectors.desktop.opening import open_desk
 
     read = [from_text(text) for text in actions]  # nothing is done if one of them cannot be read
-    rows: list[dict[str, Any]] = []
-    good = True
+    done: list[tuple[DesktopAction, ActionResult, str]] = []
     with open_desk(display, settings) as desk:
         for action in read:
             result = desk.execute(action)
-            good = result.executed
-            rows.append({"kind": action.kind, **result_to_json(result), "seconds": round(result.latency_s, 3)})
+            done.append((action, result, result.text))
             if as_json:
-                click.echo(json.dumps(rows[-1], ensure_ascii=False))
-            if not good:
+                row = {"kind": action.kind, **result_to_json(result), "seconds": round(result.latency_s, 3)}
+                click.echo(json.dumps(row, ensure_ascii=False))
+            if not result.executed:
                 break
     if not as_json:
-        columns = ("kind", "executed", "effect", "refused", "text", "answer", "seconds")
-        Console(emoji=False).print(table("", [{c: row.get(c, "") for c in columns} for row in rows]))
-    return 0 if good else 1
+        print_done(done)
+    return 0 if done[-1][1].executed else 1
 
 
 for _command in (

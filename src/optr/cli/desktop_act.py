@@ -9,12 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 
-from optr.cli.desktop_common import desk_option, display_option, json_option, own_option, table
+from optr.cli.desktop_common import desk_option, display_option, json_option, own_option, print_done, tell_how_to_stop
 from optr.errors import OperatorError
 
 if TYPE_CHECKING:
+    from optr.connectors.desktop.actions import ActionResult
     from optr.operators.desk.host import DeskRow
+
+_ENDED = {
+    "done": "done",
+    "fail": "gave up",
+    "steps": "used up its {steps} steps",
+    "abstained": "decided on nothing for {patience:g} s",
+    "failed": "failed to decide, several times in a row",
+    "stopped": "stopped",
+}
+"""How it ended, in words."""
 
 
 @click.command()
@@ -46,6 +58,7 @@ def act(
 
     For example: optr desktop act --operator script -o file=actions.json --desk demo
     """
+    from optr.connectors.desktop.in_short import in_short
     from optr.connectors.desktop.opening import open_desk
     from optr.operators.desk.host import DeskEnding, run_desk
     from optr.operators.desk.registry import make_desk_operator
@@ -54,9 +67,11 @@ def act(
     console = Console(stderr=True, quiet=as_json or not sys.stderr.isatty())
     try:
         with console.status(operator) as status, open_desk(display, settings, own) as desk:
+            if own is None:
+                tell_how_to_stop(desk)
 
             def told(row: DeskRow) -> None:
-                status.update(f"{operator}: {row.step + 1} {row.action.kind if row.action else row.text}")
+                status.update(escape(f"{operator}: {row.step + 1} {in_short(row.action) if row.action else row.text}"))
                 if as_json:
                     click.echo(json.dumps(_plain(row), ensure_ascii=False))
 
@@ -66,7 +81,8 @@ def act(
     if as_json:
         click.echo(json.dumps({"ended": episode.ended.value, "actions": len(episode.rows), "text": episode.text}))
     else:
-        _print(episode.rows, f"{episode.ended}{f': {episode.text}' if episode.text else ''}")
+        ended = _ENDED[episode.ended.value].format(steps=steps, patience=patience)
+        _print(episode.rows, f"{ended}{f': {episode.text}' if episode.text else ''}")
     return 0 if episode.ended is DeskEnding.DONE else 1
 
 
@@ -94,22 +110,17 @@ def _plain(row: DeskRow) -> dict[str, Any]:
 
 
 def _print(rows: tuple[DeskRow, ...], ended: str) -> None:
-    from optr.connectors.desktop.codec import to_text
-
-    console = Console(emoji=False)
-    lines = [
-        {
-            "step": row.step + 1,
-            "action": to_text(row.action) if row.action is not None else "",
-            "executed": row.result.executed if row.result is not None else False,
-            "effect": row.result.effect.value if row.result is not None else "",
-            "refused": row.result.refused if row.result is not None else row.source.name.lower(),
-            "text": row.text or (row.result.text if row.result is not None else ""),
-        }
+    done = [
+        (row.action, row.result, row.text or row.result.text)
+        if row.result is not None
+        else (None, row.source.name.lower(), row.text)
         for row in rows
     ]
-    console.print(table("", lines))
-    counts = Counter(line["refused"] for line in lines if line["refused"])
-    for code, count in counts.most_common():
-        console.print(f"{count} x {code}", highlight=False)
-    console.print(ended, highlight=False, markup=False)
+    print_done(done)
+    for code, count in Counter(_missed(result) for _, result, _ in done if _missed(result)).most_common():
+        click.echo(f"{count} x {code}")
+    click.echo(ended)
+
+
+def _missed(result: ActionResult | str) -> str:
+    return result if isinstance(result, str) else result.refused

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 if TYPE_CHECKING:
     from optr.connectors.desktop.demo import DeskRun
@@ -59,10 +59,11 @@ def _told(update: Callable[[str], object]) -> Callable[[str], object]:
 
 
 def _runs_table(title: str, runs: Sequence[DeskRun]) -> Table:
-    table = Table("task", "done", "steps", "seconds", "effects", "read", "what is missing")
+    names = ("task", "done", "steps", "seconds", "effects", "read", "what is missing")
+    table = Table(*(Column(name, overflow="fold", no_wrap=name == "effects") for name in names))
     table.title = title.format(sum(r.success for r in runs), len(runs))
     for run in runs:
-        effects = ", ".join(f"{count} {name}" for name, count in run.effects.items())
+        effects = "\n".join(f"{count} {name}" for name, count in run.effects.items())
         mark = "[green]yes[/]" if run.success else "[red]no[/]"
         texts = (escape(t) for t in (effects, run.answer, run.text))
         table.add_row(run.task, mark, str(run.steps), f"{run.seconds:.2f}", *texts)

@@ -8,7 +8,7 @@ import signal
 
 import click
 
-from optr.cli.desktop_common import desk_option, display_option, own_option
+from optr.cli.desktop_common import desk_option, display_option, own_option, tell_how_to_stop
 
 
 @click.command()
@@ -27,12 +27,20 @@ def serve(host: str, port: int, token_env: str, own: tuple[int, int] | None, dis
     from optr.connectors.desktop.opening import open_desk
     from optr.end_signal import EndSignal
     from optr.errors import DesktopError
+    from optr.network import is_loopback
 
     token = os.environ.get(token_env, "") if token_env else ""
     if token_env and not token:
         raise DesktopError(f"no token in the environment variable {token_env}")
+    if not token and not is_loopback(host):
+        raise DesktopError(
+            f"whoever reaches {host} could act on this desktop: --token-env has to name the environment variable "
+            "that holds a token"
+        )
     ended = EndSignal(signal.SIGINT, signal.SIGTERM)
     with open_desk(display, settings, own) as desk, GuestServer(desk, host, port, token) as server:
+        if own is None:
+            tell_how_to_stop(desk)
         click.echo(json.dumps({"url": server.url, "display": desk.session.display}))
         ended.wait()
     return 0

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from optr.desk_bench.task import DeskTask, SeededTask
 
 _WANTED = {"oracle": 1.0, "nothing": 0.0}
+_HEADED = {"oracle": "runs done", "nothing": "scored 0.0, as doing nothing must"}
 
 
 @click.command()
@@ -57,7 +58,7 @@ def bench(names: tuple[str, ...], operator: str, seeds: int, as_json: bool) -> i
         runs = list(_runs(suite, chosen, seeds, operator, status.update))
     whole = _summary(operator, runs)
     if not as_json:
-        Console(emoji=False).print(_table(runs))
+        Console(emoji=False).print(_table(operator, runs))
     click.echo(json.dumps(whole, ensure_ascii=False))
     return 0 if all(run.score == _WANTED[operator] for run in runs) else 1
 
@@ -99,9 +100,9 @@ def _summary(operator: str, runs: Sequence[TaskRun]) -> dict[str, Any]:
     }
 
 
-def _table(runs: Sequence[TaskRun]) -> Table:
+def _table(operator: str, runs: Sequence[TaskRun]) -> Table:
     table = Table(Column("task", no_wrap=True), "level", "seed", "score", "steps", "reset", "time", "what is missing")
-    table.title = f"{sum(run.score == 1.0 for run in runs)} of {len(runs)} runs done"
+    table.title = f"{sum(run.score == _WANTED[operator] for run in runs)} of {len(runs)} {_HEADED[operator]}"
     for run in runs:
         mark = "error" if run.score is None else f"{run.score:.1f}"
         numbers = (str(run.level), str(run.seed), mark, str(run.steps), f"{run.reset_s:.2f}", f"{run.seconds:.1f}")

@@ -147,7 +147,7 @@ def parse_marked(text: str, path: Path) -> Marked:
         line = err.problem_mark.line + 1 if err.problem_mark else 1
         raise SpecError(f"{path}:{line}: is not YAML: {err.problem}") from err
     except yaml.YAMLError as err:
-        raise SpecError(f"{path}: is not YAML: {err}") from err
+        raise SpecError(f"{path}: is not YAML: {' '.join(str(err).split())}") from err
     if node is None:
         raise SpecError(f"{path}:1: is empty")
     return Marked(node, path, "")

@@ -402,7 +402,9 @@ class DesktopBridge:
         return ActionResult(True, Effect.UNVERIFIABLE, text=action.reason)
 
     def _ask(self, action: Ask) -> ActionResult:
-        ask = self._helper(self.helpers.ask, "asks people")
+        ask = self.helpers.ask
+        if ask is None:
+            raise DesktopError("nobody is here to be asked: a program gives `ask` to open_desk (Python)")
         self._begin()
         return ActionResult(True, Effect.UNVERIFIABLE, answer=ask(action.question, action.timeout_s))
 

@@ -31,12 +31,15 @@ class Footing:
     def wrong_at(self, display: Any, pixel: Pixel | None = None) -> str:
         """About the pointer at a pixel; None: where it is."""
         root = display.screen().root
+        here = pixel is None
         if pixel is None:
             found = root.query_pointer()
             pixel = int(found.root_x), int(found.root_y)
         else:
             found = root.translate_coords(root, *pixel)
         if pixel not in self.pixels:
+            if here:
+                return f"the pointer is at {pixel}, where this action does not act: somebody else moves it, too"
             return f"nobody has judged pixel {pixel}"
         expected, top = self.pixels[pixel], int(found.child.id) if found.child else 0
         frame = self.windows[expected].frame if expected else 0

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import yaml
-
 from optr.connectors.desktop.actions import DesktopAction, Done, Fail
 from optr.connectors.desktop.codec import from_json
-from optr.errors import DesktopError, OperatorError
+from optr.errors import DesktopError, OperatorError, SpecError
 from optr.operators.desk.contract import DeskOperator
 from optr.spec import Source
+from optr.spec.yaml_lines import read_marked
 
 
 class Script(DeskOperator):
@@ -55,9 +54,9 @@ class Script(DeskOperator):
 
 def _listed(file: str) -> Sequence[Any]:
     try:
-        found = yaml.safe_load(Path(file).expanduser().read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as err:
-        raise OperatorError(f"cannot read the script {file}: {err}") from err
+        found = read_marked(Path(file).expanduser()).plain()
+    except (SpecError, ValueError) as err:
+        raise OperatorError(f"cannot read the script {err}") from err
     if not isinstance(found, list) or not found:
         raise OperatorError(f"{file} holds no list of actions")
     return found
