@@ -333,18 +333,30 @@ def test_a_pointer_that_somebody_else_has_moved_is_told_as_that(hand, x):
     assert Footing({(200, 200): 0}).wrong_at(x.display, (5, 6)) == "nobody has judged pixel (5, 6)"
 
 
-def test_a_window_that_is_gone_is_no_footing(session, hand, x):
-    gone = Pad(session.display)
-    place = Rect(0, 0, WIDTH, HEIGHT)
-    hand.footing = Footing({(200, 200): gone.id, (210, 210): 0}, windows={gone.id: seen(gone, place)})
-    hand.press((200, 200))
-    gone.wait(lambda noted: any(n.kind == "press" for n in noted))
-    gone.close()
-    with pytest.raises(StoppedError, match="is gone") as stopped:
-        hand.release((210, 210))
-    assert stopped.value.code == "OBSERVATION_STALE"
-    hand.release_all()
-    assert down(x) == (0, [])
+@pytest.mark.parametrize("how", ["closed", "hidden"])
+def test_a_button_whose_window_is_gone_is_released_and_moves_nothing_else(session, hand, x, how):
+    below, gone = Pad(session.display), Pad(session.display)
+    try:
+        hand.footing = Footing({(200, 200): gone.id}, windows={gone.id: seen(gone, Rect(0, 0, WIDTH, HEIGHT))})
+        hand.press((200, 200))
+        gone.wait(lambda noted: any(n.kind == "press" for n in noted))
+        if how == "closed":
+            gone.close()
+        else:
+            x.window(gone.id).unmap()
+            x.display.sync()
+        below.clear()
+        hand.footing = Footing({(600, 600): below.id}, windows={below.id: seen(below, Rect(0, 0, WIDTH, HEIGHT))})
+        with pytest.raises(StoppedError, match="pressed is gone: everything was released") as stopped:
+            hand.move((600, 600))
+        assert stopped.value.code == "CANCELLED" and down(x) == (0, [])
+        assert not below.of("press", "release", "move")
+        hand.move((600, 600))
+        below.wait(lambda noted: any(n.kind == "move" for n in noted))
+    finally:
+        below.close()
+        if how == "hidden":
+            gone.close()
 
 
 def test_hands_of_two_displays_do_not_touch_each_other(session, pad):

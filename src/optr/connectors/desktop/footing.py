@@ -67,6 +67,18 @@ class Footing:
             return ""
         return f"window {number} {window.title!r} is not where it was: at {now[:2]} instead of {(was.x, was.y)}"
 
+    @staticmethod
+    def is_lost(display: Any, number: int) -> bool:
+        """Whether a window is gone or hidden: the X server takes the pointer from it then, also with a button down."""
+        from Xlib import X
+        from Xlib.error import XError
+
+        try:
+            attributes = display.create_resource_object("window", number).get_attributes()
+        except XError:
+            return True
+        return bool(attributes.map_state != X.IsViewable)
+
     def wrong_keyboard(self, display: Any) -> str:
         """About who gets keys."""
         from Xlib.error import XError

@@ -415,6 +415,10 @@ class Hand:
         display = self._gui.platformModule._display
         display.grab_server()
         try:
+            if self._pressed_on and self.footing.is_lost(display, self._pressed_on):
+                raise StoppedError(
+                    "CANCELLED", "the window on which a button was pressed is gone: everything was released"
+                )
             if said := wrong(self.footing, display):
                 raise StoppedError("OBSERVATION_STALE", said)
             put()
