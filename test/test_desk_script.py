@@ -77,6 +77,17 @@ def test_a_script_says_what_was_done_and_is_read_back():
     assert course.hidden == ()
 
 
+def test_a_place_in_a_large_element_keeps_its_share():
+    at = Point(0.4, 0.5, "window:77")
+    wide = Element("button", "Sign in", rect=Rect(110, 110, 100, 40), window=77)
+    course = Course((step(Click(at), Anchor(at, wide, EDITOR, (134, 119))),))
+    text = script_of(course)
+    assert yaml.safe_load(text)["actions"][0]["share"] == [0.245, 0.2375]
+    again = load_text(text, Path("x"))
+    assert again.steps[0].anchors[0].share == (0.245, 0.2375)
+    assert script_of(again) == text
+
+
 def test_a_parameter_that_stands_for_nothing_is_refused():
     with pytest.raises(DesktopError, match="'who' stands for 'eve', which no action types"):
         script_of(whole(), {"who": "eve"})
@@ -103,6 +114,8 @@ HEAD = "desktop_script: 1\n"
         (HEAD + "parameters: {a: b}\nactions:\n- {kind: key, key: a}\n", {"c": "d"}, "no parameter c; there are: a"),
         (HEAD + "actions:\n- {kind: key, key: a, keyboard: 3}\n", {}, "x:3: .*no window 3 in the table"),
         (HEAD + "actions:\n- {kind: click, at: {selector: a, within: 3}}\n", {}, "x:3: .*no window 3 in the table"),
+        (HEAD + "actions:\n- {kind: click, at: {selector: a}, share: [0, 1]}\n", {}, "x:3: .*only a selector within"),
+        (HEAD + "actions:\n- {kind: key, key: a, share: [0, 2]}\n", {}, r"x:3: .*two numbers from 0 to 1"),
         (HEAD + "windows: {one: {title: a}}\nactions: []\n", {}, "x:2: .*a number from 1, not 'one'"),
         (HEAD + "colour: red\nactions: []\n", {}, "x:2: .*colour"),
         (HEAD + "parameters: {'a b': c}\nactions: []\n", {}, "x:2: .*'a b' is no name of a parameter"),
