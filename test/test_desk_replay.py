@@ -207,7 +207,7 @@ def test_what_was_done_again_since_a_wait_had_not_come_true_is_done_once():
 
 def test_hidden_texts_have_to_be_given(desk):
     steps = (DeskStep(Type("${secret1}"), "me", 1, 0),)
-    with pytest.raises(DesktopError, match="missing: secret1"):
+    with pytest.raises(DesktopError, match="missing: secret1; .*--set secret1=TEXT or --secret secret1=VARIABLE"):
         DeskReplay(desk, Course(steps, ("secret1",)))
     with pytest.raises(DesktopError, match="no hidden text other; there are: secret1"):
         DeskReplay(desk, Course(steps, ("secret1",)), values={"secret1": "x", "other": "y"})

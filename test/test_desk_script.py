@@ -102,6 +102,7 @@ HEAD = "desktop_script: 1\n"
     ("text", "values", "says"),
     [
         ("actions: []\n", {}, "x:1: .*desktop_script"),
+        ("[]\n", {}, "x:1: expected a mapping"),
         ("desktop_script: 2\nactions: []\n", {}, "x:1: .*version 2 is not known; this optr reads version 1"),
         (HEAD + "actions: []\n", {}, "x:2: .*has no actions"),
         (HEAD + "actions:\n- {kind: press_it}\n", {}, "x:3: .*no action 'press_it'; there are: move, click"),
@@ -173,7 +174,39 @@ def test_a_recorded_run_is_saved_changed_and_repeated_by_commands(tmp_path, monk
         wrong = optr("run", tmp_path / "greet.yaml", "--secret", "who=NOBODY")
         assert "no parameter who; there are: user" in str(wrong.exception)
         wrong = optr("run", tmp_path / "greet.yaml", "--secret", "who=NOT_THERE_AT_ALL")
-        assert "no such environment variable" in str(wrong.exception)
+        assert "there is no environment variable 'NOT_THERE_AT_ALL'" in str(wrong.exception)
+
+
+def test_what_is_no_bag_or_holds_nothing_is_said_with_its_name(tmp_path, monkeypatch):
+    with demo_desk(1000, 700) as desk:
+        for name in ("DISPLAY", "DBUS_SESSION_BUS_ADDRESS"):
+            monkeypatch.setenv(name, desk.session.environment[name])
+        DeskRecorder(desk, tmp_path / "bag").close()
+    (tmp_path / "note.txt").write_text("x")
+    (tmp_path / "cut.partial").mkdir()
+    out = tmp_path / "out.yaml"
+    for name, says in (
+        ("bag", f"nothing was done in {tmp_path / 'bag'}"),
+        ("note.txt", f"{tmp_path / 'note.txt'} is a file, and no bag"),
+        ("cut", f"optr episodes recover {tmp_path / 'cut.partial'}"),
+        ("cut.partial", f"optr episodes recover {tmp_path / 'cut.partial'}"),
+        ("none", f"there is no bag {tmp_path / 'none'}"),
+    ):
+        for words in (("replay", tmp_path / name), ("script", tmp_path / name, "-o", out)):
+            told = optr(*words).exception
+            assert isinstance(told, OptrError) and says in str(told), (words, told)
+    assert not out.exists()
+    out.write_text("mine")
+    assert "exists already" in str(optr("script", tmp_path / "bag", "-o", out).exception)
+    assert out.read_text() == "mine"
+
+
+def test_what_is_missing_says_how_it_is_given(tmp_path):
+    script = tmp_path / "a.yaml"
+    script.write_text(HEAD + "parameters: {user: }\nactions:\n- {kind: type, text: '${user}'}\n")
+    assert "--set user=TEXT or --secret user=VARIABLE" in str(optr("run", script).exception)
+    assert "NAME=VARIABLE" in str(optr("run", script, "--secret", "foo").exception)
+    assert "NAME=TEXT" in str(optr("run", script, "--set", "foo").exception)
 
 
 def test_a_person_is_recorded_until_ctrl_c(tmp_path):
