@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,7 @@ from optr.connectors.desktop.x11 import X11
 from optr.desk_episodes.episode import PERSON, DeskEpisode
 from optr.desk_episodes.recorder import DeskRecorder
 from optr.desk_episodes.replay import DeskReplay, course_of
+from optr.desk_episodes.script import load_text, script_of
 
 for program in ("galculator", "mousepad"):
     if not shutil.which(program):
@@ -125,6 +127,32 @@ def test_what_a_person_does_is_done_again_where_the_window_is_then(desk, person,
     rows = DeskReplay(desk, course_of(episode)).run()
     assert [(r.how, r.executed) for r in rows] == [("element", True)] * 4, rows
     assert desk.finder.find(Selector("role=textbox", calculator)).value.strip() == "12"
+
+
+def test_clicks_in_something_large_are_done_again_at_their_very_places(desk, person, tmp_path):
+    """In a text and beside the menus: accessibility tells only what is around them."""
+    window = int(desk.execute(Launch("editor")).answer)
+    assert desk.execute(Wait("element", "role=textbox", PATIENCE_S)).executed
+    before = desk.bridge.windows.get(window).rect
+    places = [(150, 171), (before.width - 20, 10)]
+    with DeskRecorder(desk, tmp_path / "bag") as recorder:
+        for count, (x, y) in enumerate(places, 1):
+            person.click(before.x + x, before.y + y)
+            until(lambda count=count: recorder._human.foreign == count)
+    course = course_of(DeskEpisode(tmp_path / "bag"))
+    assert [s.anchors[0].pixel for s in course.steps] == [(before.x + x, before.y + y) for x, y in places]
+    text = script_of(course)
+    assert "role=" not in text
+    move_window(desk, window, before.x + 60, before.y + 40)
+    now = desk.bridge.windows.get(window).rect
+    assert (now.x, now.y) != (before.x, before.y)
+    for again in (course, load_text(text, Path("script"))):
+        met = []
+        rows = DeskReplay(desk, again, told=lambda _: met.append(desk.bridge.hand.position())).run()  # noqa: B023
+        assert [r.executed for r in rows] == [True] * 2, rows
+        for (x, y), (was_x, was_y) in zip(places, met, strict=True):
+            assert max(abs(was_x - now.x - x), abs(was_y - now.y - y)) <= 2, (met, now, text, rows)
+    desk.session._processes[-1].kill()
 
 
 def move_window(desk, number, x, y):

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from desktop_pad import PATIENCE_S, until
 from optr.cli.episodes_picture import video
-from optr.connectors.desktop.actions import Click, Launch, Point, Selector, Type, Wait
+from optr.connectors.desktop.actions import Click, Hotkey, Launch, Point, Selector, Type, Wait
 from optr.connectors.desktop.demo import demo_desk
 from optr.desk_episodes.episode import PERSON, DeskEpisode
 from optr.desk_episodes.recorder import DeskRecorder
@@ -145,6 +145,23 @@ def test_what_goes_into_a_password_field_is_not_stored(desk, person, tmp_path):
     course = course.__class__(tuple(s for s in course.steps if s.by == "" and s.action.kind != "wait"), ("secret1",))
     assert all(r.executed for r in DeskReplay(desk, course, values={"secret1": "another"}).run())
     assert told(process) == "another"
+
+
+def test_which_letters_of_a_password_are_capitals_is_not_stored(desk, person, tmp_path):
+    """Shift is not told of beside them; it is with what types nothing."""
+    process = desk.session.launch(["zenity", "--password", "--title=Secret"])
+    assert desk.execute(Wait("element", "role=textbox[password]", PATIENCE_S)).executed
+    with DeskRecorder(desk, tmp_path / "bag") as recorder:
+        person.click(*desk.finder.resolve("role=textbox[password]").centre)
+        for keys in (("a",), ("Shift_L", "b"), ("Shift_R", "c"), ("Shift_L", "Home")):
+            person.keys(*keys)
+        until(lambda: recorder._human.foreign == 8)
+    process.kill()
+    episode = DeskEpisode(tmp_path / "bag")
+    keys = [(e.event, e.name) for e in episode.inputs if e.event.startswith("key")]
+    assert keys[:6] == [("key_down", ""), ("key_up", "")] * 3
+    assert keys[6:] == [("key_down", "shift"), ("key_down", "home"), ("key_up", "shift"), ("key_up", "home")]
+    assert [s.action for s in episode.steps[1:]] == [Type("${secret1}"), Hotkey(("shift", "home"))]
 
 
 def test_a_video_shows_clicks_and_what_was_refused(desk, calculator, tmp_path):

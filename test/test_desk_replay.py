@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +16,10 @@ from optr.connectors.desktop.desk import Desk
 from optr.connectors.desktop.seen import Element, Window
 from optr.connectors.desktop.session import DesktopSession
 from optr.desk_episodes.episode import Anchor, DeskEpisode, DeskStep
-from optr.desk_episodes.places_again import selector_of
+from optr.desk_episodes.places_again import selector_of, share_of
 from optr.desk_episodes.recorder import DeskRecorder
 from optr.desk_episodes.replay import Course, DeskReplay, course_of
+from optr.desk_episodes.script import load_text, script_of
 from optr.desk_episodes.windows_again import WindowsAgain
 from optr.errors import DesktopError, EpisodeError
 from optr.sentinel.desk_config import load_desk
@@ -96,6 +98,25 @@ def test_a_place_is_found_again_in_a_window_that_was_moved(desk, calculator, tmp
     rows = DeskReplay(desk, course).run()
     assert [(r.how, r.executed, r.effect) for r in rows] == [(how, True, "confirmed")]
     until(lambda: held(desk) == "77")
+
+
+def test_a_place_in_a_large_element_is_met_where_it_was(desk, calculator, tmp_path):
+    """And not in its middle, in whatever window it is then; as a script says it, too."""
+    desk.bridge.windows.place(calculator, Rect(20, 60, 900, 500))
+    until(lambda: desk.finder.find(Selector(SEVEN, calculator)).rect.width > 64)
+    box = desk.finder.find(Selector(SEVEN, calculator)).rect
+    rect = desk.bridge.windows.get(calculator).rect
+    at = (box.x + 8.5 - rect.x) / rect.width, (box.y + 6.5 - rect.y) / rect.height
+    episode = recorded(desk, tmp_path / "bag", Click(Point(*at, f"window:{calculator}")))
+    desk.bridge.windows.place(calculator, Rect(70, 130, 900, 500))
+    now = desk.finder.find(Selector(SEVEN, calculator)).rect
+    course = course_of(episode)
+    for again, how in ((course, "element"), (load_text(script_of(course), Path("script")), "selector")):
+        rows = DeskReplay(desk, again).run()
+        assert [(r.how, r.executed) for r in rows] == [(how, True)], rows
+        x, y = desk.bridge.hand.position()
+        assert abs(x - now.x - 8) <= 2 and abs(y - now.y - 6) <= 2, (x, y, now)
+    until(lambda: held(desk) == "777")
 
 
 def without_elements(step):
@@ -186,7 +207,7 @@ def test_what_was_done_again_since_a_wait_had_not_come_true_is_done_once():
 
 def test_hidden_texts_have_to_be_given(desk):
     steps = (DeskStep(Type("${secret1}"), "me", 1, 0),)
-    with pytest.raises(DesktopError, match="missing: secret1"):
+    with pytest.raises(DesktopError, match="missing: secret1; .*--set secret1=TEXT or --secret secret1=VARIABLE"):
         DeskReplay(desk, Course(steps, ("secret1",)))
     with pytest.raises(DesktopError, match="no hidden text other; there are: secret1"):
         DeskReplay(desk, Course(steps, ("secret1",)), values={"secret1": "x", "other": "y"})
@@ -220,6 +241,10 @@ def test_a_window_is_known_by_its_class_and_title():
 def test_a_hint_with_the_title_of_its_program_is_not_its_window():
     small = replace(window(51, "galculator"), rect=Rect(0, 0, 20, 10))
     assert WindowsAgain().find(window(1, "galculator"), (window(50, "galculator"), small)).id == 50
+    unknown = replace(window(1, "galculator"), rect=Rect(0, 0, 1, 1))
+    hint = replace(small, managed=False)
+    assert WindowsAgain().find(unknown, (window(50, "galculator"), hint)).id == 50, "a script tells no sizes"
+    assert WindowsAgain().find(window(1, "other"), (window(50, "galculator"), hint), sure=False).id == 50
 
 
 def test_the_only_one_of_a_class_is_taken_when_time_is_short():
@@ -238,6 +263,17 @@ def test_an_element_becomes_a_selector_where_it_can_be_told_from_others():
     assert selector_of(Element("generic", "x"), where) is None
     assert selector_of(Element("label", ""), where) is None
     assert selector_of(None, where) is None
+    for role in ("window", "dialog", "document", "application", "group", "list", "toolbar", "region"):
+        assert selector_of(Element(role, "x", actions=("raise",)), where) is None, role
+
+
+def test_a_place_in_a_large_element_is_a_part_of_it():
+    where, at = window(7, "w"), Point(0.5, 0.5, "window:7")
+    wide = Element("button", "Sign in", rect=Rect(10, 20, 100, 40))
+    assert share_of(Anchor(at, wide, where, (34, 29))) == (0.245, 0.2375)
+    assert share_of(Anchor(at, replace(wide, rect=Rect(10, 20, 64, 40)), where, (34, 29))) is None
+    assert share_of(Anchor(Selector("role=button"), wide, where, (34, 29))) is None, "its middle was clicked"
+    assert share_of(Anchor(at, wide, where, (5, 5))) is None
 
 
 def test_patches_show_what_was_there_before(desk, calculator, tmp_path):

@@ -77,6 +77,17 @@ def test_a_script_says_what_was_done_and_is_read_back():
     assert course.hidden == ()
 
 
+def test_a_place_in_a_large_element_keeps_its_share():
+    at = Point(0.4, 0.5, "window:77")
+    wide = Element("button", "Sign in", rect=Rect(110, 110, 100, 40), window=77)
+    course = Course((step(Click(at), Anchor(at, wide, EDITOR, (134, 119))),))
+    text = script_of(course)
+    assert yaml.safe_load(text)["actions"][0]["share"] == [0.245, 0.2375]
+    again = load_text(text, Path("x"))
+    assert again.steps[0].anchors[0].share == (0.245, 0.2375)
+    assert script_of(again) == text
+
+
 def test_a_parameter_that_stands_for_nothing_is_refused():
     with pytest.raises(DesktopError, match="'who' stands for 'eve', which no action types"):
         script_of(whole(), {"who": "eve"})
@@ -91,6 +102,7 @@ HEAD = "desktop_script: 1\n"
     ("text", "values", "says"),
     [
         ("actions: []\n", {}, "x:1: .*desktop_script"),
+        ("[]\n", {}, "x:1: expected a mapping"),
         ("desktop_script: 2\nactions: []\n", {}, "x:1: .*version 2 is not known; this optr reads version 1"),
         (HEAD + "actions: []\n", {}, "x:2: .*has no actions"),
         (HEAD + "actions:\n- {kind: press_it}\n", {}, "x:3: .*no action 'press_it'; there are: move, click"),
@@ -103,6 +115,8 @@ HEAD = "desktop_script: 1\n"
         (HEAD + "parameters: {a: b}\nactions:\n- {kind: key, key: a}\n", {"c": "d"}, "no parameter c; there are: a"),
         (HEAD + "actions:\n- {kind: key, key: a, keyboard: 3}\n", {}, "x:3: .*no window 3 in the table"),
         (HEAD + "actions:\n- {kind: click, at: {selector: a, within: 3}}\n", {}, "x:3: .*no window 3 in the table"),
+        (HEAD + "actions:\n- {kind: click, at: {selector: a}, share: [0, 1]}\n", {}, "x:3: .*only a selector within"),
+        (HEAD + "actions:\n- {kind: key, key: a, share: [0, 2]}\n", {}, r"x:3: .*two numbers from 0 to 1"),
         (HEAD + "windows: {one: {title: a}}\nactions: []\n", {}, "x:2: .*a number from 1, not 'one'"),
         (HEAD + "colour: red\nactions: []\n", {}, "x:2: .*colour"),
         (HEAD + "parameters: {'a b': c}\nactions: []\n", {}, "x:2: .*'a b' is no name of a parameter"),
@@ -160,7 +174,39 @@ def test_a_recorded_run_is_saved_changed_and_repeated_by_commands(tmp_path, monk
         wrong = optr("run", tmp_path / "greet.yaml", "--secret", "who=NOBODY")
         assert "no parameter who; there are: user" in str(wrong.exception)
         wrong = optr("run", tmp_path / "greet.yaml", "--secret", "who=NOT_THERE_AT_ALL")
-        assert "no such environment variable" in str(wrong.exception)
+        assert "there is no environment variable 'NOT_THERE_AT_ALL'" in str(wrong.exception)
+
+
+def test_what_is_no_bag_or_holds_nothing_is_said_with_its_name(tmp_path, monkeypatch):
+    with demo_desk(1000, 700) as desk:
+        for name in ("DISPLAY", "DBUS_SESSION_BUS_ADDRESS"):
+            monkeypatch.setenv(name, desk.session.environment[name])
+        DeskRecorder(desk, tmp_path / "bag").close()
+    (tmp_path / "note.txt").write_text("x")
+    (tmp_path / "cut.partial").mkdir()
+    out = tmp_path / "out.yaml"
+    for name, says in (
+        ("bag", f"nothing was done in {tmp_path / 'bag'}"),
+        ("note.txt", f"{tmp_path / 'note.txt'} is a file, and no bag"),
+        ("cut", f"optr episodes recover {tmp_path / 'cut.partial'}"),
+        ("cut.partial", f"optr episodes recover {tmp_path / 'cut.partial'}"),
+        ("none", f"there is no bag {tmp_path / 'none'}"),
+    ):
+        for words in (("replay", tmp_path / name), ("script", tmp_path / name, "-o", out)):
+            told = optr(*words).exception
+            assert isinstance(told, OptrError) and says in str(told), (words, told)
+    assert not out.exists()
+    out.write_text("mine")
+    assert "exists already" in str(optr("script", tmp_path / "bag", "-o", out).exception)
+    assert out.read_text() == "mine"
+
+
+def test_what_is_missing_says_how_it_is_given(tmp_path):
+    script = tmp_path / "a.yaml"
+    script.write_text(HEAD + "parameters: {user: }\nactions:\n- {kind: type, text: '${user}'}\n")
+    assert "--set user=TEXT or --secret user=VARIABLE" in str(optr("run", script).exception)
+    assert "NAME=VARIABLE" in str(optr("run", script, "--secret", "foo").exception)
+    assert "NAME=TEXT" in str(optr("run", script, "--set", "foo").exception)
 
 
 def test_a_person_is_recorded_until_ctrl_c(tmp_path):

@@ -287,7 +287,7 @@ def test_state_files_come_from_the_folder_only(folder):
         (BEFORE, "\xff", f"{BEFORE}: is not JSON"),
         (AFTER, "{}", f"{AFTER}: expected a list of 'steps'"),
         (CARD, "optr_policy: 1\nname: [", f"{CARD}:2: is not YAML"),
-        (SPEC, "spec: 1\nname: x\n", f"{SPEC}:1: : needs 'features'"),
+        (SPEC, "spec: 1\nname: x\n", f"{SPEC}:1: needs 'features'"),
     ],
 )
 def test_texts_that_are_no_settings_are_named(folder, name, text, message):

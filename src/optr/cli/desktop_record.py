@@ -16,11 +16,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from optr.cli.desktop_common import desk_option, display_option
-from optr.cli.episodes_common import BAG
 from optr.end_signal import EndSignal
-from optr.errors import DesktopError
+from optr.errors import DesktopError, EpisodeError
 
 if TYPE_CHECKING:
+    from optr.desk_episodes.episode import DeskEpisode
     from optr.desk_episodes.replay import Course, Row
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print the line of JSON alone.")
@@ -35,6 +35,7 @@ _retries = click.option(
     "--retries", default=0, show_default=True, type=click.IntRange(0, 20),
     help="How often an action is done again if what was waited for after it does not come.",
 )  # fmt: skip
+_BAG = click.Path(path_type=Path)
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -78,7 +79,7 @@ def record(
 
 
 @click.command()
-@click.argument("bag", type=BAG)
+@click.argument("bag", type=_BAG)
 @display_option
 @desk_option
 @_set
@@ -105,11 +106,10 @@ def replay(
     Exit code 0 only if every action was carried out.
     """
     from optr.connectors.desktop.opening import open_desk
-    from optr.desk_episodes.episode import DeskEpisode
-    from optr.desk_episodes.replay import DeskReplay, course_of
+    from optr.desk_episodes.replay import DeskReplay
 
-    course = course_of(DeskEpisode(bag.parent if bag.is_file() else bag))
-    given, swapped = _values(values, secrets), _pairs(swaps, "--swap")
+    _, course = _recorded(bag)
+    given, swapped = _values(values, secrets), _pairs(swaps, "--swap", "OLD=NEW")
     with open_desk(display, settings) as desk:
         again = DeskReplay(
             desk, course, values=given, swaps=swapped, patience_s=patience, retries=retries, pixels=pixels
@@ -119,23 +119,24 @@ def replay(
 
 
 @click.command()
-@click.argument("bag", type=BAG)
+@click.argument("bag", type=_BAG)
 @click.option("-o", "--output", required=True, type=_FILE, help="YAML file to write.")
 @click.option("--parameter", "parameters", multiple=True, metavar="NAME=TEXT", help="A name for a text that is typed.")
 def script(bag: Path, output: Path, parameters: tuple[str, ...]) -> int:
     """Save what was done in BAG as a script with parameters; `optr desktop run` repeats it without any model."""
-    from optr.desk_episodes.episode import DeskEpisode
-    from optr.desk_episodes.replay import course_of
     from optr.desk_episodes.script import script_of
 
-    episode = DeskEpisode(bag.parent if bag.is_file() else bag)
-    text = script_of(course_of(episode), _pairs(parameters, "--parameter"), str(episode.facts.get("task") or ""))
+    if output.exists():
+        raise DesktopError(f"{output} exists already; choose another name")
+    episode, course = _recorded(bag)
+    named = _pairs(parameters, "--parameter", "NAME=TEXT")
+    text = script_of(course, named, str(episode.facts.get("task") or ""))
     beside = output.with_name(output.name + ".new")
     try:
         beside.write_text(text, encoding="utf-8")
         beside.replace(output)
     except OSError as err:
-        raise click.ClickException(f"cannot write {output}: {err.strerror or err}") from err
+        raise DesktopError(f"cannot write {output}: {err.strerror or err}") from err
     click.echo(str(output))
     return 0
 
@@ -185,21 +186,48 @@ def _interrupted() -> Iterator[EndSignal]:
             signal.signal(number, handler)
 
 
+def _recorded(bag: Path) -> tuple[DeskEpisode, Course]:
+    """An episode, and what was done in it.
+
+    Raises:
+        OptrError: If it is none, or nothing was done in it.
+    """
+    from optr.desk_episodes.episode import DeskEpisode
+    from optr.desk_episodes.replay import course_of
+    from optr.episodes.bags.bag import PARTIAL
+
+    partial = bag if bag.name.endswith(PARTIAL) else bag.with_name(bag.name + PARTIAL) if bag.name else bag
+    if partial.is_dir() and (partial is bag or not bag.exists()):
+        raise EpisodeError(
+            f"{bag} is no whole bag: {partial} is a recording that was not finished; "
+            f"`optr episodes recover {partial}` mends it"
+        )
+    if not bag.exists():
+        raise EpisodeError(f"there is no bag {bag}")
+    if bag.is_file() and bag.suffix not in (".mcap", ".db3") and bag.name != "metadata.yaml":
+        raise EpisodeError(f"{bag} is a file, and no bag: a bag is a folder with metadata.yaml and .mcap files")
+    episode = DeskEpisode(bag.parent if bag.is_file() else bag)
+    course = course_of(episode)
+    if not course.steps:
+        raise DesktopError(f"nothing was done in {bag}")
+    return episode, course
+
+
 def _values(values: Sequence[str], secrets: Sequence[str]) -> dict[str, str]:
-    found = _pairs(values, "--set")
-    for name, variable in _pairs(secrets, "--secret").items():
+    found = _pairs(values, "--set", "NAME=TEXT")
+    for name, variable in _pairs(secrets, "--secret", "NAME=VARIABLE").items():
         if variable not in os.environ:
-            raise DesktopError(f"--secret {name}: there is no such environment variable")
+            raise DesktopError(f"--secret {name}={variable}: there is no environment variable {variable!r}")
         found[name] = os.environ[variable]
     return found
 
 
-def _pairs(given: Sequence[str], option: str) -> dict[str, str]:
+def _pairs(given: Sequence[str], option: str, form: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for pair in given:
         name, equals, text = pair.partition("=")
         if not equals or not name:
-            raise click.BadParameter("it is like name=text", param_hint=option)
+            raise click.BadParameter(f"expected {form}", param_hint=option)
         if name in found:
             raise click.BadParameter(f"{name} is given twice", param_hint=option)
         found[name] = text

@@ -38,12 +38,14 @@ class Anchor:
         element: What was there; None: unknown.
         window: In which it was; None: unknown.
         pixel: Where it was on the screen then; None: nowhere.
+        share: Which part of what a selector means it is, 0 to 1 each way; None: its middle.
     """
 
     target: a.Target
     element: Element | None = None
     window: Window | None = None
     pixel: tuple[int, int] | None = None
+    share: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from optr.connectors.desktop.rects import overlap
 from optr.connectors.desktop.roles import KNOWN
 from optr.connectors.desktop.seen import Element, Window
 from optr.connectors.desktop.selectors import AbsentError, AmbiguousError
+from optr.connectors.desktop.view import pixel_in
 from optr.desk_episodes.episode import Anchor
 from optr.desk_episodes.windows_again import WindowsAgain, words
 from optr.errors import DesktopError
@@ -27,7 +28,21 @@ Pixels = npt.NDArray[np.uint8]
 PATCH_HALF = (28, 14)
 """Half of the width and the height of a picture that a place is found again by [px]."""
 
+LARGE_PX = 64
+"""An element that is larger in a direction is met where it was met then; a smaller one in its middle [px]."""
+
+CONTAINERS = frozenset({
+    "generic", "none", "window", "desktop", "application", "dialog", "alertdialog", "alert", "document", "group",
+    "region", "main", "navigation", "complementary", "banner", "contentinfo", "search", "form", "article", "feed",
+    "list", "listbox", "table", "grid", "treegrid", "tree", "rowgroup", "toolbar", "menubar", "tablist", "tabpanel",
+    "radiogroup", "directory", "terminal",
+})  # fmt: skip
+"""Roles of what only holds other things: they say nothing of a place in them."""
+
 _AGAIN_S = 0.05
+_TITLE_S = 3.0
+"""How long it is waited for a window of the same title, before the only one of its class counts [s]."""
+_MIDDLE = (0.5, 0.5)
 _NAMELESS_S = 2.0
 """How long it is looked for how a place looks, before its part of the window counts [s]."""
 
@@ -95,65 +110,67 @@ class PlacesAgain:
             NotFoundError: If it does not come in time.
         """
         bridge = self._desk.bridge
-        begin = time.monotonic()
+        titled_s = min(_TITLE_S, self._patience_s / 2)
         found: list[Window] = []
+        for sure, wait_s in ((True, titled_s), (False, self._patience_s - titled_s)):
 
-        def there() -> bool:
-            sure = time.monotonic() - begin < self._patience_s / 2
-            one = self.windows.find(recorded, bridge.windows.all(), sure)
-            found[:] = [one] if one is not None else []
-            return one is not None
+            def there(sure: bool = sure) -> bool:
+                one = self.windows.find(recorded, bridge.windows.all(), sure)
+                found[:] = [one] if one is not None else []
+                return one is not None
 
-        for _ in range(2):  # half of the time for its title, then for the only one of its class
-            if bridge.windows.wait(there, self._patience_s / 2):
+            if bridge.windows.wait(there, wait_s):
                 return found[0]
         listed = "; ".join(words(w) for w in bridge.windows.all() if w.visible) or "none"
         raise NotFoundError(f"no window like {words(recorded)} came in {self._patience_s:g} s; there are: {listed}")
 
     # One way after the other
 
-    def _selector(self, anchor: Anchor) -> a.Selector:
+    def _selector(self, anchor: Anchor) -> a.Target:
         assert isinstance(anchor.target, a.Selector)
-        selector = anchor.target
+        selector, window = anchor.target, None
         if selector.within is not None:
             if anchor.window is None:
                 raise NotFoundError(f"nothing is known of window {selector.within} that {selector.text!r} was in")
-            selector = replace(selector, within=self.window(anchor.window).id)
+            window = self.window(anchor.window)
+            selector = replace(selector, within=window.id)
         try:
-            self._there(selector)
+            element = self._there(selector)
         except AmbiguousError as err:
             raise NotFoundError(str(err)) from err
-        return selector
+        return selector if anchor.share is None or window is None else _part(element, anchor.share, window)
 
     def _element(self, anchor: Anchor, selector: a.Selector, window: Window) -> Found | None:
         """By role and name; of several the one that is nearest to where it was in its window."""
+        share = share_of(anchor)
         try:
-            self._there(selector)
-            return Found(selector, "element")
+            element = self._there(selector)
+            return Found(selector if share is None else _part(element, share, window), "element")
         except AmbiguousError as err:
             near = _nearest(err.candidates, self._pixel(anchor, window))
-            if near is None or near.rect is None:
+            if near is None:
                 return None
-            place = _point(near.rect.centre, window)
+            place = _part(near, share or _MIDDLE, window)
             return Found(place, f"nearest of {len(err.candidates)} elements")
         except NotFoundError:
             if anchor.element is None or anchor.element.name:
                 raise
             return None  # a thing without a name may have another role now
 
-    def _there(self, selector: a.Selector) -> None:
-        """Wait until a selector means something.
+    def _there(self, selector: a.Selector) -> Element:
+        """What a selector means, as soon as it means something.
 
         Raises:
             AmbiguousError: If it means several things.
             NotFoundError: If it means nothing in time.
         """
         problem = ""
+        found: list[Element] = []
 
         def there() -> bool:
             nonlocal problem
             try:
-                self._desk.finder.resolve(selector)
+                found.append(self._desk.finder.find(selector))
                 return True
             except AbsentError as err:
                 problem = str(err)
@@ -161,7 +178,7 @@ class PlacesAgain:
 
         try:
             if self._soon(there, self._patience_s):
-                return
+                return found[-1]
         except AmbiguousError:
             raise
         except DesktopError as err:
@@ -227,14 +244,34 @@ class PlacesAgain:
 
 
 def selector_of(element: Element | None, window: Window | None) -> a.Selector | None:
-    """Role and name of an element as a selector in a window; None: it has too little of them."""
-    if element is None or element.role not in KNOWN or element.role == "generic":
+    """Role and name of an element as a selector in a window; None: it has too little of them, or holds other things."""
+    if element is None or element.role not in KNOWN or element.role in CONTAINERS:
         return None
     if element.name:
         return a.Selector(f"role={element.role}[name={_quoted(element.name)}]", window.id if window else None)
     if element.actions or "editable" in element.states:
         return a.Selector(f"role={element.role}", window.id if window else None)
     return None
+
+
+def share_of(anchor: Anchor) -> tuple[float, float] | None:
+    """Which part of its element a place is, 0 to 1 each way; None: its middle will do, or nobody knows."""
+    if anchor.share is not None or isinstance(anchor.target, a.Selector):
+        return anchor.share
+    rect = anchor.element.rect if anchor.element is not None else None
+    if rect is None or anchor.pixel is None or max(rect.width, rect.height) <= LARGE_PX:
+        return None
+    if not rect.holds(*anchor.pixel):
+        return None
+    x, y = anchor.pixel
+    return round((x + 0.5 - rect.x) / rect.width, 6), round((y + 0.5 - rect.y) / rect.height, 6)
+
+
+def _part(element: Element, share: tuple[float, float], window: Window) -> a.Point:
+    """A place in an element, as one of its window."""
+    if element.rect is None:
+        raise NotFoundError(f"{element.role} {element.name!r} is nowhere on the screen")
+    return _point(pixel_in(element.rect, *share), window)
 
 
 def _quoted(name: str) -> str:

@@ -239,7 +239,8 @@ def _check_names(known: Sequence[str], given: Mapping[str, str], steps: Sequence
     }
     missing = sorted(asked - set(given))
     if missing:
-        raise DesktopError(f"texts that were hidden are missing: {', '.join(missing)}; give each a value")
+        ways = f"--set {missing[0]}=TEXT or --secret {missing[0]}=VARIABLE"
+        raise DesktopError(f"texts that were hidden are missing: {', '.join(missing)}; give each, as by {ways}")
     unknown = sorted(set(given) - set(known))
     if unknown:
         raise DesktopError(f"no hidden text {', '.join(unknown)}; there are: {', '.join(known) or 'none'}")

@@ -9,7 +9,9 @@
     - {kind: type, text: '${user}', into: {selector: '#username'}}
 
 Actions are as in JSON, windows have the numbers of the table: `within: 1`, `frame: window:1`. Beside its fields an
-action may name the window that it `opens`, and the `keyboard`: the window that gets its keys. `$${` is `${`.
+action may name the window that it `opens`, the `keyboard`: the window that gets its keys, and the `share` of what the
+selector of its first place means: `[0, 0]` is the upper left corner, `[1, 1]` the lower right one, and without it the
+middle is meant. Windows are found by their class, by their title where there are several. `$${` is `${`.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from optr.connectors.desktop import actions as a
 from optr.connectors.desktop.codec import from_json, to_json
 from optr.connectors.desktop.seen import Window
 from optr.desk_episodes.episode import Anchor, DeskStep, targets_of, with_targets
-from optr.desk_episodes.places_again import selector_of
+from optr.desk_episodes.places_again import selector_of, share_of
 from optr.desk_episodes.replay import Course
 from optr.errors import DesktopError
 from optr.spec.yaml_lines import Marked, parse_marked, read_marked
@@ -123,6 +125,9 @@ class _Writing:
         for name, window in (("keyboard", step.keyboard), ("opens", self._opened(step))):
             if window is not None and not (name == "keyboard" and (step.anchors or isinstance(action, a.Focus))):
                 kept[name] = self._number(window)
+        share = share_of(step.anchors[0]) if step.anchors else None
+        if share is not None and isinstance(targets_of(action)[0], a.Selector):
+            kept["share"] = list(share)
         return kept
 
     def _target(self, anchor: Anchor) -> a.Target:
@@ -211,7 +216,9 @@ def _filled(node: Marked | None, values: Mapping[str, str]) -> dict[str, str]:
     whole = {**defaults, **values}
     missing = [name for name, value in whole.items() if value is None]
     if missing:
-        raise DesktopError(f"values are missing: {', '.join(missing)}; give each, as by --set {missing[0]}=...")
+        one = missing[0]
+        ways = f"--set {one}=TEXT or --secret {one}=VARIABLE"
+        raise DesktopError(f"values are missing: {', '.join(missing)}; give each, as by {ways}")
     return {name: value for name, value in whole.items() if value is not None}
 
 
@@ -237,6 +244,7 @@ def _step(node: Marked, values: Mapping[str, str], windows: Mapping[int, Window]
     data = dict(data)
     keyboard = _window(data.pop("keyboard", None), windows, node)
     opened = _window(data.pop("opens", None), windows, node)
+    share = _share_in(data.pop("share", None), node)
     try:
         action = _with_texts(from_json(data), lambda text: _replaced(text, values))
         action = from_json(to_json(action))  # a value may be too long, or no text at all
@@ -248,8 +256,22 @@ def _step(node: Marked, values: Mapping[str, str], windows: Mapping[int, Window]
     if isinstance(action, a.Wait) and action.frame.startswith("window:"):
         framed = _window(int(action.frame[7:]), windows, node)
     anchors = tuple(_anchor(t, windows, node) for t in targets_of(action))
+    if share is not None:
+        if not anchors or not isinstance(anchors[0].target, a.Selector) or anchors[0].window is None:
+            node.fail("has a share, which only a selector within a window has")
+        anchors = (replace(anchors[0], share=share), *anchors[1:])
     result = a.ActionResult(True, answer=str(opened.id)) if opened is not None else None
     return DeskStep(action, "script", 0, 0, anchors, keyboard, result, framed=framed)
+
+
+def _share_in(value: Any, node: Marked) -> tuple[float, float] | None:
+    """Which part of an element is meant."""
+    if value is None:
+        return None
+    numbers = isinstance(value, list) and all(type(v) in (int, float) and 0 <= v <= 1 for v in value)
+    if not numbers or len(value) != 2:
+        node.fail(f"share is {value!r}, expected two numbers from 0 to 1, as [0.25, 0.5]")
+    return float(value[0]), float(value[1])
 
 
 def _anchor(target: a.Target, windows: Mapping[int, Window], node: Marked) -> Anchor:

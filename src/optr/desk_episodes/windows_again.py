@@ -36,8 +36,13 @@ class WindowsAgain:
         alike = [w for w in shown if _same_class(w, recorded) and w.id not in self._taken(recorded)]
         titled = [w for w in alike if _alike(w.title, recorded.title) >= _ALIKE]
         # A hint of a program has its title, too: of those that are titled alike, the one that is as large.
-        best = max(titled, key=lambda w: (_alike(w.title, recorded.title), _as_large(w, recorded)), default=None)
-        found = best or (alike[0] if len(alike) == 1 and not sure else None)
+        best = max(
+            titled,
+            key=lambda w: (_alike(w.title, recorded.title), w.managed == recorded.managed, _as_large(w, recorded)),
+            default=None,
+        )
+        only = [w for w in alike if w.managed] or alike
+        found = best or (only[0] if len(only) == 1 and not sure else None)
         if found is not None:
             self._known[recorded.id] = found.id
         return found

@@ -27,7 +27,7 @@ class Marked:
 
     def fail(self, message: str) -> NoReturn:
         """Raise a `SpecError` that points here."""
-        raise SpecError(f"{self.file}:{self.line}: {self.key}: {message}")
+        raise SpecError(": ".join(part for part in (f"{self.file}:{self.line}", self.key, message) if part))
 
     def items(self) -> Iterator[tuple[str, Marked]]:
         """Key and value of each entry of a mapping, in file order."""

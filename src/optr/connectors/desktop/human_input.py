@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from optr.connectors.desktop.keys import KEYS, UNICODE
+from optr.connectors.desktop.keys import KEYS, UNICODE, is_modifier
 from optr.connectors.desktop.seen import Element, Window
 from optr.connectors.desktop.x11 import X11
 from optr.errors import DesktopError
@@ -40,6 +40,10 @@ _FOCUS_S = 0.5
 _CORE = {6: "motion", 4: "button_down", 5: "button_up", 2: "key_down", 3: "key_up"}
 """Events by their numbers in X."""
 _MOTION_NS = 10_000_000
+_LEVELS = frozenset(
+    {"shift", "shift_l", "shift_r", "caps_lock", "capslock", "shift_lock", "altgr", "iso_level3_shift", "level3"}
+)
+"""Keys that choose which character another one types: in a password they tell as much as that."""
 _MOVES_FOCUS = frozenset({"tab", "iso_left_tab", "enter", "escape", "kp_enter"})
 
 
@@ -108,6 +112,7 @@ class HumanInput:
         self._ours = frozenset(ours)
         self._looks = _Looks(windows, tree)
         self._unknown_keys = unknown_keys
+        self._kept: set[str] = set()
         self._waiting: queue.SimpleQueue[tuple[InputEvent, int] | None] = queue.SimpleQueue()
         self._moves = 0
         self._x = X11(display)
@@ -227,24 +232,47 @@ class HumanInput:
                 if event.stamp_ns - moved_ns < _MOTION_NS:
                     continue
                 moved_ns = event.stamp_ns
-            elif not event.injected:
-                event = self._met(event, moves)
-            with suppress(Exception):  # whoever listens has trouble of its own; what comes next is told all the same
-                self._told(event)
+            bare = event.injected or event.event == "motion"
+            for one in (event,) if bare else self._met(event, moves):
+                with suppress(Exception):  # whoever listens has trouble of its own; what comes next is told too
+                    self._told(one)
 
-    def _met(self, event: InputEvent, moves: int) -> InputEvent:
-        """An event of somebody else with its window and element; keys for a password without what they are."""
+    def _met(self, event: InputEvent, moves: int) -> tuple[InputEvent, ...]:
+        """What is told of an event of somebody else: with its window and element, and nothing of a password.
+
+        Shift and its like are not told of while their keys may go into a password; only what types nothing, as Tab
+        or a click, has them right around it.
+        """
         busy = self._waiting.qsize() > _MOST_WAITING
         if event.event == "button_down" and not event.name.startswith("scroll"):
             window, element = self._looks.pressed((event.x, event.y), busy)
-            return replace(event, window=window, element=element)
+            return self._with_levels(replace(event, window=window, element=element))
         if event.event.startswith("button"):
-            return replace(event, window=self._looks.window_at((event.x, event.y)))
+            return self._with_levels(replace(event, window=self._looks.window_at((event.x, event.y))))
         window, element = self._looks.keyboard(moves, lambda: self._moves, busy)
         event = replace(event, window=window, element=element if event.event == "key_down" else None)
         hidden = "password" in element.states if element is not None else not self._unknown_keys
+        if event.name in _LEVELS and self._is_kept(event, hidden):
+            return ()
         types = bool(event.text) if event.event == "key_down" else len(event.name) == 1 or event.name == "space"
-        return replace(event, name="", text="") if hidden and types else event
+        if hidden and types:
+            return (replace(event, name="", text=""),)
+        return (event,) if event.event == "key_up" or is_modifier(event.name) else self._with_levels(event)
+
+    def _is_kept(self, event: InputEvent, hidden: bool) -> bool:
+        """Whether a key such as Shift is kept secret; its release is if its press was."""
+        if event.event == "key_down" and hidden:
+            self._kept.add(event.name)
+            return True
+        kept = event.event == "key_up" and event.name in self._kept
+        self._kept -= {event.name} if kept else set()
+        return kept
+
+    def _with_levels(self, event: InputEvent) -> tuple[InputEvent, ...]:
+        """An event between those of the keys that are held and were not told of."""
+        bare = replace(event, text="", element=None)
+        before = [replace(bare, event="key_down", name=name) for name in sorted(self._kept)]
+        return (*before, event, *(replace(e, event="key_up") for e in reversed(before)))
 
     def _close_connections(self) -> None:
         for connection in (self._stream, self._x):
