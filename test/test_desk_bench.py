@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
@@ -329,6 +331,18 @@ def test_nothing_of_a_task_is_left_for_the_next_one(suite):
     assert not (work.parent / ".config" / "made").exists()
     assert not suite.desk.guard.held.keys
     assert given(suite, a.Type("x")).executed
+
+
+@needs_programs
+def test_a_browser_that_died_is_there_again_for_the_next_task(suite):
+    suite.reset(the("web_login"), 0)
+    temporary = suite.episode.state.work.parent / "tmp"
+    (temporary / "left.txt").write_text("x", encoding="utf-8")
+    died = suite.desk.browsers()[0].pid
+    os.kill(died, signal.SIGKILL)
+    suite.reset(the("web_login"), 1)
+    assert suite.desk.browsers()[0].pid != died
+    assert not (temporary / "left.txt").exists()
 
 
 @needs_programs

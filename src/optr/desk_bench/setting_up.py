@@ -59,7 +59,10 @@ _CLASSES = {
     "terminal": "xterm",
     "dialog": "zenity",
 }
-_KEPT = ("browser", "runtime", ".config", ".cache", ".local", ".pki")
+_KEPT = ("browser", "runtime", "tmp", ".config", ".cache", ".local", ".pki")
+_KEPT_TOO = ("log-", "gtk-", "org.chromium.", ".org.chromium.")
+"""Beginnings of names: a Chromium whose files of passage are taken away ends, and can never be started again."""
+
 _DIALOG = 'zenity "$@" >"$0" 2>/dev/null; echo $? >"$0.part" && mv "$0.part" "$0.code"'
 
 
@@ -104,10 +107,7 @@ class SetUp:
         for process in desk.session.running():
             if process not in self._kept:
                 desk.session.end(process)
-        if not desk.browsers():
-            self._start_browser()
-            self._kept = desk.session.running()
-        self._browser().close_pages()
+        self._empty_browser()
         self._renew_files()
         self._site.begin()
         self._wait(lambda: not self._windows(), "the windows of the task before do not close")
@@ -211,10 +211,10 @@ class SetUp:
 
     def _renew_files(self) -> None:
         """Take away everything in the home that a program may have written, but what the browser and the looks need."""
-        settings = (self._home / ".config", self._home / ".local" / "share")
-        for folder in (self._home, *settings):
+        folders = (self._home, self._home / ".config", self._home / ".local" / "share", self._home / "tmp")
+        for folder in folders:
             for path in folder.iterdir():
-                if path.name not in _KEPT and not path.name.startswith(("log-", "gtk-")):
+                if path.name not in _KEPT and not path.name.startswith(_KEPT_TOO):
                     _remove(path)
         self.work.mkdir()
         tools = self._home / ".tools"
@@ -232,6 +232,18 @@ class SetUp:
             if process.poll() is not None or time.monotonic() > end:
                 raise DesktopError(f"chromium does not come up: {self._desk.session.said(process).strip()[-300:]}")
             time.sleep(0.05)
+
+    def _empty_browser(self) -> None:
+        """A browser without a page; another one if it has died."""
+        for browser in self._desk.browsers():
+            try:
+                browser.close_pages()
+                return
+            except DesktopError:
+                if not browser.gone:
+                    raise
+        self._start_browser()
+        self._kept = self._desk.session.running()
 
     def _browser(self) -> DevTools:
         found = self._desk.browsers()

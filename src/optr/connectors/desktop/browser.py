@@ -74,7 +74,7 @@ class Browsers:
         from optr.connectors.desktop.devtools import DevTools
 
         for place, browser in list(self._open.items()):
-            if not Path(f"/proc/{browser.pid}").exists():
+            if browser.gone or not Path(f"/proc/{browser.pid}").exists():
                 browser.close()
                 del self._open[place]
         for place in self._places() - set(self._open):

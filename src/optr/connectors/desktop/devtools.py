@@ -142,6 +142,13 @@ class DevTools:
                 self._sessions.pop(target, None)
                 self._worlds.pop(target, None)
 
+    @property
+    def gone(self) -> bool:
+        """Whether nobody is at the other end any more."""
+        from websockets.protocol import State
+
+        return self._channel.state is not State.OPEN
+
     def close(self) -> None:
         """End the connection; Chromium stays."""
         self._open.close()
