@@ -333,6 +333,49 @@ def test_a_pointer_that_somebody_else_has_moved_is_told_as_that(hand, x):
     assert Footing({(200, 200): 0}).wrong_at(x.display, (5, 6)) == "nobody has judged pixel (5, 6)"
 
 
+def test_the_window_of_the_first_button_counts_until_the_last_one_is_released(session, hand, x):
+    first, second = Pad(session.display), Pad(session.display, (300, 300))
+    try:
+        windows = {first.id: seen(first, Rect(0, 0, WIDTH, HEIGHT)), second.id: seen(second, Rect(0, 0, 300, 300))}
+        hand.footing = Footing({(600, 600): first.id, (100, 100): second.id, (200, 200): second.id}, windows=windows)
+        hand.press((600, 600))
+        hand.press((100, 100), "right")
+        x.window(first.id).configure(x=40)
+        x.display.sync()
+        with pytest.raises(StoppedError, match=f"window {first.id} 'pad' is not where it was"):
+            hand.move((200, 200))
+        hand.cancel()
+        assert not [n for n in first.of("move") if n.at == (160, 200)]
+    finally:
+        first.close()
+        second.close()
+
+
+def test_a_drag_passes_over_nothing_that_was_not_there(session, hand, pad, x):
+    """Also where whoever was dragged from has let go of the pointer: what lies on the way would get all of it."""
+    whole = seen(pad, Rect(0, 0, WIDTH, HEIGHT))
+    hand.footing = Footing({(100, 150): pad.id, (1100, 150): pad.id}, windows={pad.id: whole})
+    came = []
+
+    def meanwhile():
+        pad.wait(lambda noted: any(n.kind == "press" for n in noted))
+        pad._x.display.ungrab_pointer(X.CurrentTime)
+        came.append(Pad(session.display, (900, 300)))
+
+    thread = threading.Thread(target=meanwhile)
+    thread.start()
+    try:
+        with pytest.raises(StoppedError, match="there is not window .* any more, but") as stopped:
+            hand.drag([(100, 150), (1100, 150)], seconds=3.0)
+        thread.join()
+        assert stopped.value.code == "OBSERVATION_STALE" and down(x) == (0, [])
+        assert not [n for n in came[0].of("press", "move") if n.at[0] > 200]
+    finally:
+        thread.join()
+        for one in came:
+            one.close()
+
+
 @pytest.mark.parametrize("how", ["closed", "hidden"])
 def test_a_button_whose_window_is_gone_is_released_and_moves_nothing_else(session, hand, x, how):
     below, gone = Pad(session.display), Pad(session.display)

@@ -14,6 +14,7 @@ from typing import Any
 from optr.connectors.desktop import actions as a
 from optr.connectors.desktop.chords import HELD, KeyNameError, key_name, pressed_by
 from optr.connectors.desktop.keys import keysym
+from optr.connectors.desktop.rects import between
 from optr.connectors.desktop.seen import Element, Window
 from optr.connectors.desktop.view import DeskView, Pixel
 from optr.errors import DesktopError
@@ -147,10 +148,7 @@ def _way(path: Sequence[Pixel | None], view: DeskView) -> tuple[Touch, ...]:
     for start, end in pairwise(path):
         if start is None or end is None:
             continue
-        (ax, ay), (bx, by) = start, end
-        steps = max(abs(bx - ax), abs(by - ay), 1)
-        for n in range(1, steps):
-            pixels[round(ax + (bx - ax) * n / steps), round(ay + (by - ay) * n / steps)] = None
+        pixels |= dict.fromkeys(between(start, end))
     return tuple(Touch(pixel, view.top(pixel)) for pixel in pixels)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from optr.connectors.desktop.seen import Window
+from optr.connectors.desktop.seen import Window, top_at
 
 Pixel = tuple[int, int]
 
@@ -41,11 +41,37 @@ class Footing:
             if here:
                 return f"the pointer is at {pixel}, where this action does not act: somebody else moves it, too"
             return f"nobody has judged pixel {pixel}"
-        expected, top = self.pixels[pixel], int(found.child.id) if found.child else 0
+        return self._wrong_top(display, pixel, self.pixels[pixel], found)
+
+    def wrong_on_the_way(self, display: Any, pixel: Pixel) -> str:
+        """About a pixel that the pointer passes with a button down.
+
+        Mostly the window on which the button was pressed is told of it; where that has let go, the one that lies there.
+        """
+        expected = top_at(self.windows.values(), pixel)
+        root = display.screen().root
+        found = root.translate_coords(root, *pixel)
+        there = self._framed(found)
+        if (
+            there is not None
+            and there.inner is not None
+            and there.inner.holds(*pixel)
+            and not there.outer.holds(*pixel)
+        ):
+            return self.wrong_place(display, there.id)  # its shadow, below which others show
+        return self._wrong_top(display, pixel, expected.id if expected else 0, found)
+
+    def _framed(self, found: Any) -> Window | None:
+        """The window that X has found, if it was there before."""
+        return next((w for w in self.windows.values() if found.child and w.frame == int(found.child.id)), None)
+
+    def _wrong_top(self, display: Any, pixel: Pixel, expected: int, found: Any) -> str:
+        """About the window on top at a pixel, as X has found it."""
+        top = int(found.child.id) if found.child else 0
         frame = self.windows[expected].frame if expected else 0
         if top == frame:
             return self.wrong_place(display, expected)
-        there = next((w for w in self.windows.values() if w.frame == top), None)
+        there = self._framed(found)
         named = f"{there.id} {there.title!r}" if there else f"{top or 'none'}"
         return f"at pixel {pixel} there is not window {expected} any more, but {named}"
 

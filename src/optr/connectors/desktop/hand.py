@@ -23,6 +23,7 @@ from optr.connectors.desktop.keys import KEYS, keysym, text_keysyms
 from optr.connectors.desktop.let_go import shielded
 from optr.connectors.desktop.manager_turn import ManagerTurn
 from optr.connectors.desktop.pyautogui_copy import load_pyautogui
+from optr.connectors.desktop.rects import between
 from optr.connectors.desktop.x11 import X11, is_gone
 from optr.errors import DesktopError
 
@@ -437,7 +438,7 @@ class Hand:
 
     def _move(self, to: Pixel, on_the_way: bool = False) -> None:
         def wrong(footing: Footing, display: Any) -> str:
-            here = "" if on_the_way else footing.wrong_at(display, to)
+            here = footing.wrong_on_the_way(display, to) if on_the_way else footing.wrong_at(display, to)
             return here or footing.wrong_place(display, self._pressed_on)
 
         self._give(lambda: self._gui.moveTo(*to, _pause=False), wrong, press=False)
@@ -454,9 +455,11 @@ class Hand:
 
         def put() -> None:
             self._gui.failSafeCheck()
+            first = not self._held_buttons  # its window gets whatever the pointer does until the last one is released
             self._held_buttons.add(button)
             self._gui.platformModule._mouseDown(x, y, button)
-            self._pressed_on = self.footing.pixels.get((x, y), 0) if self.footing else 0
+            if first:
+                self._pressed_on = self.footing.pixels.get((x, y), 0) if self.footing else 0
 
         def wrong(footing: Footing, display: Any) -> str:
             asked = "a window was to be moved or raised meanwhile" if self._manager.asked_again() else ""
@@ -581,9 +584,10 @@ class Hand:
 
 
 def _steps(path: Sequence[Pixel], count: int) -> Iterator[Pixel]:
-    """About `count` pixels along a path, evenly, without its first, with each of its corners."""
+    """About `count` pixels along the lines of a path, evenly, without its first, with each of its corners."""
     lengths = [max(1.0, ((b[0] - a[0]) ** 2 + (b[1] - a[1]) ** 2) ** 0.5) for a, b in pairwise(path)]
-    for ((ax, ay), (bx, by)), length in zip(pairwise(path), lengths, strict=True):
+    for (start, end), length in zip(pairwise(path), lengths, strict=True):
         parts = max(1, round(count * length / sum(lengths)))
+        line = [*between(start, end), end]
         for n in range(1, parts + 1):
-            yield round(ax + (bx - ax) * n / parts), round(ay + (by - ay) * n / parts)
+            yield line[-(-n * len(line) // parts) - 1]

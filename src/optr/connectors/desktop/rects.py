@@ -1,10 +1,19 @@
-"""What several rectangles have in common, and what is around them."""
+"""What several rectangles have in common, what is around them, and what lies between two pixels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from optr.connectors.desktop.actions import Rect
+
+Pixel = tuple[int, int]
+
+
+def between(start: Pixel, end: Pixel) -> list[Pixel]:
+    """Every pixel of the straight line between two others."""
+    (ax, ay), (bx, by) = start, end
+    steps = max(abs(bx - ax), abs(by - ay), 1)
+    return [(round(ax + (bx - ax) * n / steps), round(ay + (by - ay) * n / steps)) for n in range(1, steps)]
 
 
 def overlap(a: Rect, b: Rect) -> Rect | None:

@@ -53,6 +53,12 @@ class Window:
     managed: bool = True
 
 
+def top_at(windows: Iterable[Window], pixel: tuple[int, int]) -> Window | None:
+    """The visible window that lies on top at a pixel, frames included; None: the root window."""
+    here = (w for w in windows if w.visible and (w.outer.holds(*pixel) or w.rect.holds(*pixel)))
+    return max(here, key=lambda w: w.layer, default=None)
+
+
 def named(windows: Iterable[Window], text: str) -> tuple[Window, ...]:
     """Managed windows with this id or title, else those whose title or class holds the text, whatever its case.
 

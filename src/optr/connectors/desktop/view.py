@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from optr.connectors.desktop.actions import SCREEN, Point, Rect, Selector, Target
-from optr.connectors.desktop.seen import Element, Monitor, Window, named
+from optr.connectors.desktop.seen import Element, Monitor, Window, named, top_at
 from optr.errors import DesktopError
 
 Pixel = tuple[int, int]
@@ -100,8 +100,7 @@ class DeskView:
 
     def top(self, pixel: Pixel) -> Window | None:
         """The visible window that a click there reaches, frames included; None: the root window."""
-        here = (w for w in self.windows if w.visible and (w.outer.holds(*pixel) or w.rect.holds(*pixel)))
-        top = max(here, key=lambda w: w.layer, default=None)
+        top = top_at(self.windows, pixel)
         return None if top is None else self._classed(top)
 
     @property
