@@ -28,6 +28,8 @@ from optr.spec import load_spec
 from policy_makers import save_policy
 
 SCRIPTED, HOLD, RANDOM = "operator:scripted_reach", "operator:hold", "operator:random"
+graph = pytest.mark.flaky(reruns=1)
+"""Of tests in which processes run that are not started here: tried once more, as `conftest.py` says."""
 
 
 @pytest.fixture(scope="module")
@@ -285,6 +287,7 @@ def test_exit_code_1_when_a_policy_could_not_play(tmp_path):
 # -- the graph ---------------------------------------------------------------------------------------------------------
 
 
+@graph
 def test_the_real_graph_counts_what_is_counted_in_process(evaluated, tmp_path):
     """And goes on after a kill: the first seed counts already, of the second a piece of a bag was left."""
     words = (SCRIPTED, "--task", "reach", "--graph", "--json", "--out", tmp_path, "--seeds", "2")
@@ -314,6 +317,7 @@ def test_the_real_graph_counts_what_is_counted_in_process(evaluated, tmp_path):
     assert told["episodes"][1]["dropped"] == 0
 
 
+@graph
 def test_the_real_graph_counts_who_abstains_as_in_process(tmp_path):
     ours = evaluate(["operator:passive"], ["reach"], [1000], tmp_path / "alone", processes=1).episodes[0]
     words = ("operator:passive", "--task", "reach", "--graph", "--json", "--out", tmp_path / "graph", "--seeds", "1")
