@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from mcap.data_stream import ReadDataStream
 from mcap.opcode import Opcode
-from mcap.records import Channel, Chunk, ChunkIndex, DataEnd, Footer, MessageIndex, Schema, Statistics
+from mcap.records import Channel, Chunk, ChunkIndex, DataEnd, Footer, Header, MessageIndex, Schema, Statistics
 
 from optr.episodes.bags.raw_bag import BagMessage
 from optr.episodes.shelf.finding import CheckResult
@@ -47,6 +47,16 @@ class Scan:
     end_ns: int = 0
 
 
+class _WholeStream(ReadDataStream):
+    """A record, of which no field may be longer than it is."""
+
+    def read(self, length: int) -> bytes:
+        data: bytes = super().read(length)
+        if len(data) < length:
+            raise ValueError(f"a field of {length} bytes has {len(data)}")
+        return data
+
+
 class _Walk:
     def __init__(self, path: Path, result: CheckResult, take: Take) -> None:
         self.name = path.name
@@ -55,6 +65,7 @@ class _Walk:
         self.scan = Scan()
         self.chunks: dict[int, Chunk] = {}
         self.offsets: dict[int, list[tuple[int, int]]] = {}
+        self.followed: dict[int, dict[int, int]] = {}
         self.indexed: list[ChunkIndex] = []
         self.told: Statistics | None = None
         self.records: Counter[int] = Counter()
@@ -67,7 +78,7 @@ class _Walk:
     # -- records -----------------------------------------------------------------------------------------------------
 
     def record(self, op: int, at: int, body: bytes) -> None:
-        stream = ReadDataStream(BytesIO(body))
+        stream = _WholeStream(BytesIO(body))
         if not self.summary:
             self.records[op] += 1
         if op == Opcode.SCHEMA:
@@ -81,11 +92,15 @@ class _Walk:
         elif op == Opcode.CHUNK:
             self._chunk(at, Chunk.read(stream))
         elif op == Opcode.MESSAGE_INDEX:
-            self._index(MessageIndex.read(stream))
+            self._index(at, MessageIndex.read(stream))
         elif op == Opcode.CHUNK_INDEX:
             self.indexed.append(ChunkIndex.read(stream))
         elif op == Opcode.STATISTICS:
             self.told = Statistics.read(stream)
+        elif op == Opcode.ATTACHMENT:
+            self._attachment(at, body)
+        elif op == Opcode.HEADER:
+            Header.read(stream)
 
     def _message(self, body: bytes) -> None:
         number, sequence, log_ns, sent_ns = _MESSAGE.unpack_from(body)
@@ -102,6 +117,7 @@ class _Walk:
 
     def _chunk(self, at: int, chunk: Chunk) -> None:
         self.chunks[at] = chunk
+        self.followed[at] = {}
         self.offsets = {}
         try:
             data = _unpack(chunk)
@@ -126,7 +142,14 @@ class _Walk:
             self.find("error", "INDEX", f"the chunk at byte {at} says another time span than its messages")
         chunk.data = b""  # the rest is needed, the data is not
 
-    def _index(self, index: MessageIndex) -> None:
+    def _attachment(self, at: int, body: bytes) -> None:
+        told = int.from_bytes(body[-4:], "little")
+        if told and told != zlib.crc32(body[:-4]):
+            self.find("error", "CRC", f"the attachment at byte {at} does not match its checksum: it is damaged")
+
+    def _index(self, at: int, index: MessageIndex) -> None:
+        if self.followed:
+            self.followed[max(self.followed)][index.channel_id] = at
         there = self.offsets.pop(index.channel_id, None)
         if there is None or sorted(there) != sorted(index.records):
             name = self.scan.channels[index.channel_id].topic if index.channel_id in self.scan.channels else "?"
@@ -147,8 +170,17 @@ class _Walk:
             if self.chunks:
                 self.find("warning", "INDEX", "there is no index of chunks: readers must read all of the file")
             return
-        there = {at: (c.message_start_time, c.message_end_time, c.compression) for at, c in self.chunks.items()}
-        told = {i.chunk_start_offset: (i.message_start_time, i.message_end_time, i.compression) for i in self.indexed}
+        there = {
+            at: (c.message_start_time, c.message_end_time, c.compression, tuple(sorted(self.followed[at].items())))
+            for at, c in self.chunks.items()
+        }
+        told = {
+            i.chunk_start_offset: (
+                *(i.message_start_time, i.message_end_time, i.compression),
+                tuple(sorted(i.message_index_offsets.items())),
+            )
+            for i in self.indexed
+        }
         if there != told:
             wrong = len(set(there.items()) ^ set(told.items()))
             self.find("error", "INDEX", "the index of chunks is not that of the chunks in the file", wrong)
