@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,8 +16,8 @@ PLACE = ("--window-size=800,600", "--window-position=100,60")  # the last of sev
 
 
 def open_page(desk: Desk, page: str, options: Sequence[str] = ()) -> tuple[DevTools, Window]:
-    """Start Chromium on a page; its name is of a file in the folder of the desk."""
-    profile = desk.folder / f"profile-{page}"
+    """Start a new Chromium on a page; its name is of a file in the folder of the desk."""
+    profile = Path(tempfile.mkdtemp(prefix="profile-", dir=desk.folder))  # one that was killed tells what it was once
     desk.launch([
         find_browser(), "--no-sandbox", "--test-type", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
         "--remote-debugging-port=0", f"--user-data-dir={profile}", *PLACE, *options,
@@ -26,6 +28,12 @@ def open_page(desk: Desk, page: str, options: Sequence[str] = ()) -> tuple[DevTo
     until(lambda: browser.evaluate("document.readyState") == "complete", what="the page")
     until(lambda: any(w.pid == browser.pid for w in desk.windows()), what="its window")
     return browser, next(w for w in desk.windows() if w.pid == browser.pid)
+
+
+def profile_of(browser: DevTools) -> Path:
+    """The folder of the profile of a Chromium that `open_page` has started."""
+    words = Path(f"/proc/{browser.pid}/cmdline").read_text()
+    return Path(re.findall(r"--user-data-dir=([^\0 ]+)", words)[0])
 
 
 def answers(profile: Path) -> bool:

@@ -341,7 +341,8 @@ def test_a_browser_that_died_is_there_again_for_the_next_task(suite):
     died = suite.desk.browsers()[0].pid
     os.kill(died, signal.SIGKILL)
     suite.reset(the("web_login"), 1)
-    assert suite.desk.browsers()[0].pid != died
+    (browser,) = suite.desk.browsers()
+    assert browser.pid != died and [w.pid for w in suite.desk.bridge.windows.all()] == [browser.pid]
     assert not (temporary / "left.txt").exists()
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from desk_browser import open_page
+from desk_browser import open_page, profile_of
 from desk_rig import Desk, until
 from optr.connectors.desktop.actions import Rect
 from optr.connectors.desktop.devtools import DevTools
@@ -195,7 +195,7 @@ def test_none_is_told_with_what_is_hidden_and_what_is_in_frames(desk, form):
 
 
 def test_a_page_that_is_not_shown_has_no_elements_and_that_is_told(desk, form):
-    with DevTools(desk.folder / "profile-form.html", tuple) as blind:
+    with DevTools(profile_of(form[0]), tuple) as blind:
         found = blind.find(["#username"])
     assert (found.count, found.hints) == (0, ("no page is shown in this Chromium; it has 1",))
     other = replace(form[1], id=1, title="Other")
