@@ -14,7 +14,7 @@ import pytest
 from Xlib import X
 
 from browser import find_browser
-from desktop_pad import PATIENCE_S, until
+from desktop_pad import PATIENCE_S, Pad, until
 from optr.connectors.desktop.actions import Selector, Type, Wait
 from optr.connectors.desktop.desk import Desk
 from optr.connectors.desktop.guardian import marked
@@ -235,3 +235,10 @@ def test_a_chromium_that_somebody_else_has_started_is_asked(port, tmp_path):
             assert result.executed, result
             (browser,) = desk.browsers()
             assert browser.evaluate("document.querySelector('#name').value") == "ada"
+
+
+def test_a_window_that_comes_at_once_is_shown():
+    """What a window manager is told of before it listens is lost."""
+    for _ in range(3):
+        with DesktopSession(300, 200) as made:
+            Pad(made.display, (100, 100), managed=True).close()

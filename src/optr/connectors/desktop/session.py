@@ -22,12 +22,14 @@ from pathlib import Path
 from types import TracebackType
 
 from optr.connectors.desktop import guardian
+from optr.connectors.desktop.manager_turn import ManagerTurn
 from optr.connectors.desktop.x11 import X11, display_name
 from optr.errors import DesktopError, UnknownNameError
 from optr.secret_names import variable_names_secret
 from optr.workers.spawn import Started, spawn
 
 _PATIENCE_S = 20.0
+_ASK_AGAIN_S = 0.05
 _GUARDIAN = str(Path(guardian.__file__))
 _ACCESSIBILITY = ("/usr/libexec/at-spi-bus-launcher", "/usr/lib/at-spi2-core/at-spi-bus-launcher")
 
@@ -260,8 +262,10 @@ class DesktopSession:
         return self._line(read, process, "dbus-daemon")
 
     def _start_window_manager(self) -> None:
+        """Start it, and wait until it answers: what it is told of before, windows too, is lost."""
         process = self._needed(["openbox", "--sm-disable"])
         connection = X11(self.display)
+        turn = ManagerTurn(self.display, connection.display)
         try:
             from Xlib import X
 
@@ -272,7 +276,10 @@ class DesktopSession:
                 deadline,
                 lambda: process.poll() is not None,
             )
+            while ready and not turn.done(_ASK_AGAIN_S):
+                ready = process.poll() is None and time.monotonic() < deadline
         finally:
+            turn.close()
             connection.close()
         if not ready:
             raise DesktopError(
