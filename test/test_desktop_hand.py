@@ -14,6 +14,7 @@ from optr.connectors.desktop.footing import Footing
 from optr.connectors.desktop.hand import Hand, Pace, StoppedError
 from optr.connectors.desktop.keys import KEYS, NO_KEY, combination, keysym, text_keysyms
 from optr.connectors.desktop.let_go import let_go
+from optr.connectors.desktop.manager_turn import ManagerTurn
 from optr.connectors.desktop.seen import Window
 from optr.connectors.desktop.session import DesktopSession
 from optr.connectors.desktop.x11 import X11
@@ -331,6 +332,29 @@ def test_a_pointer_that_somebody_else_has_moved_is_told_as_that(hand, x):
     said = "the pointer is at (717, 350), where this action does not act: somebody else moves it, too"
     assert Footing({(200, 200): 0}).wrong_at(x.display) == said
     assert Footing({(200, 200): 0}).wrong_at(x.display, (5, 6)) == "nobody has judged pixel (5, 6)"
+
+
+def test_what_the_window_manager_was_asked_to_is_known_in_the_moment_of_a_press(session, x):
+    """At once, also while nobody else is served: what is known too late has been done before the press comes."""
+    giver, pad = X11(session.display), Pad(session.display, (300, 300), managed=True)
+    turn = ManagerTurn(session.display, giver.display)
+    try:
+        for _ in range(50):
+            with turn.watched():
+                assert turn.done() and not turn.asked_again()
+                x.tell_root(x.window(pad.id), "_NET_RESTACK_WINDOW", (2, 0, 0))
+                x.display.sync()
+                giver.display.grab_server()
+                assert turn.asked_again()
+                giver.display.ungrab_server()
+        x.tell_root(x.window(pad.id), "_NET_RESTACK_WINDOW", (2, 0, 0))
+        x.display.sync()
+        giver.display.sync()
+        assert not giver.display.pending_events(), "nothing piles up that nobody reads"
+    finally:
+        pad.close()
+        turn.close()
+        giver.close()
 
 
 def test_the_window_of_the_first_button_counts_until_the_last_one_is_released(session, hand, x):

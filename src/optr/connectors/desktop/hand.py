@@ -99,12 +99,11 @@ class Hand:
         self._cancelled = threading.Event()
         self._asked: set[threading.Event] = set()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._manager = ManagerTurn(display)
         try:
             self._keymap = Keymap(self._x)
             self._gui = load_pyautogui(display)
+            self._manager = ManagerTurn(display, self._gui.platformModule._display)
         except BaseException:
-            self._manager.close()
             self._x.close()
             raise
         self.size: Pixel = tuple(self._gui.size())
@@ -447,11 +446,15 @@ class Hand:
         if at is not None and at != self.position():
             self._move(at)
         self._pace()
+        with self._manager.watched():
+            self._press_watched(at or self.position(), button)
+
+    def _press_watched(self, at: Pixel, button: str) -> None:
+        x, y = at
         if self.footing is not None and not self._manager.done():
             raise StoppedError(
                 "OBSERVATION_STALE", "the window manager does not say that it has done what it was asked"
             )
-        x, y = at or self.position()
 
         def put() -> None:
             self._gui.failSafeCheck()

@@ -7,6 +7,8 @@ watches is handed on by it too, and goes to what lies there then: not to what la
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from optr.connectors.desktop.x11 import X11
@@ -23,20 +25,38 @@ So do these about tooltips, which it does not manage.
 
 
 class ManagerTurn:
-    """Owns a connection and a window that is never shown, of which the window manager tells the frame when asked.
+    """Owns a connection and a window that is never shown, of which the window manager tells the frame when asked."""
 
-    Raises:
-        DesktopError: If the display cannot be reached.
-    """
+    def __init__(self, display: str, giver: Any) -> None:
+        """Begin to watch nothing.
 
-    def __init__(self, display: str) -> None:
-        from Xlib import X
+        Args:
+            display: Name of the display.
+            giver: python-xlib's connection by which input is given there. What others ask the window manager is read
+                from it too: only of one and the same connection is it sure in which order things come.
 
+        Raises:
+            DesktopError: If the display cannot be reached.
+        """
         self._x = X11(display)
+        self._giver = giver
         self._window: Any = None
         self._managed: set[int] = set()
         self._moving = {self._x.atom(name) for name in _MOVING}
-        self._x.root.change_attributes(event_mask=X.SubstructureNotifyMask)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Notice what it is asked to meanwhile."""
+        from Xlib import X
+
+        root = self._giver.screen().root
+        root.change_attributes(event_mask=X.SubstructureNotifyMask)
+        self._heard()
+        try:
+            yield
+        finally:
+            root.change_attributes(event_mask=X.NoEventMask)
+            self._heard()
 
     def done(self, timeout_s: float = 2.0) -> bool:
         """Wait until it has done everything that it was asked to before; one that knows no such question has.
@@ -57,13 +77,16 @@ class ManagerTurn:
             return answer is not None
 
     def asked_again(self) -> bool:
-        """Whether somebody has asked it to move windows since it was done; needs no answer of the X server."""
+        """Whether somebody has asked it to move windows since it was done, while that was watched."""
         from Xlib import X
 
-        with self._x.lock:
-            events = [self._x.display.next_event() for _ in range(self._x.display.pending_events())]
-        asked = [e for e in events if e.type == X.ClientMessage and e.client_type in self._moving]
+        asked = [e for e in self._heard() if e.type == X.ClientMessage and e.client_type in self._moving]
         return any(e.window.id in self._managed for e in asked)
+
+    def _heard(self) -> list[Any]:
+        """All that the giver was told until now."""
+        self._giver.sync()
+        return [self._giver.next_event() for _ in range(self._giver.pending_events())]
 
     def close(self) -> None:
         """Close the connection."""
