@@ -41,8 +41,12 @@ def demo(size: tuple[int, int], out: Path | None, as_json: bool) -> int:
         raise click.ClickException(f"{folder} is not empty; name another folder")
     console = Console(stderr=True, quiet=as_json or not sys.stderr.isatty())
     began = time.monotonic()
-    with console.status("bringing a desktop up") as status:
-        shown = show(folder, size, _told(status.update))
+    try:
+        with console.status("bringing a desktop up") as status:
+            shown = show(folder, size, _told(status.update))
+    finally:
+        if not any(folder.iterdir()):  # it was ended before there was anything to keep
+            folder.rmdir()
     whole = summary(shown, folder, time.monotonic() - began)
     (folder / "summary.json").write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if not as_json:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from optr.cli.desktop_common import desk_option, display_option
+from optr.cli.desktop_common import desk_option, display_option, tell_how_to_stop
 from optr.end_signal import EndSignal
 from optr.errors import DesktopError, EpisodeError
 
@@ -111,6 +111,7 @@ def replay(
     _, course = _recorded(bag)
     given, swapped = _values(values, secrets), _pairs(swaps, "--swap", "OLD=NEW")
     with open_desk(display, settings) as desk:
+        tell_how_to_stop(desk)
         again = DeskReplay(
             desk, course, values=given, swaps=swapped, patience_s=patience, retries=retries, pixels=pixels
         )
@@ -170,6 +171,7 @@ def run(
 
     course = load_script(file, _values(values, secrets))  # nothing is done if it cannot be read
     with open_desk(display, settings) as desk:
+        tell_how_to_stop(desk)
         rows = DeskReplay(desk, course, patience_s=patience, retries=retries).run()
     return _report(course, rows, as_json)
 

@@ -246,7 +246,8 @@ def _read(desk: Desk) -> str:
 
 def _save(hands: _Hands, given: Given) -> None:
     hands.launched("editor")
-    hands.do(a.Type(NOTE), a.Hotkey(("ctrl", "s")), a.Wait("window", "Save", _COMES_S))
+    hands.do(a.Type(NOTE))
+    hands.until(a.Hotkey(("ctrl", "s")), a.Wait("window", "Save", _ANSWERS_S))
     hands.do(
         a.Wait("element", 'role=textbox[name="Name"][focused]', _COMES_S),
         a.Type(given.texts["file"]),
