@@ -357,19 +357,25 @@ def test_what_the_window_manager_was_asked_to_is_known_in_the_moment_of_a_press(
         giver.close()
 
 
-def test_the_window_of_the_first_button_counts_until_the_last_one_is_released(session, hand, x):
-    first, second = Pad(session.display), Pad(session.display, (300, 300))
+@pytest.mark.parametrize("moved", [0, 1])
+def test_every_window_that_a_button_is_down_on_has_to_stay(session, hand, x, moved):
+    """X tells the first one of every motion; where that lets go of the pointer, the next one."""
+    pads = Pad(session.display), Pad(session.display, (300, 300))
     try:
+        first, second = pads
         windows = {first.id: seen(first, Rect(0, 0, WIDTH, HEIGHT)), second.id: seen(second, Rect(0, 0, 300, 300))}
-        hand.footing = Footing({(600, 600): first.id, (100, 100): second.id, (200, 200): second.id}, windows=windows)
+        places = {(600, 600): first.id, (100, 100): second.id, (200, 200): second.id, (700, 700): first.id}
+        hand.footing = Footing(places, windows=windows)
         hand.press((600, 600))
         hand.press((100, 100), "right")
-        x.window(first.id).configure(x=40)
+        x.window(pads[moved].id).configure(x=40)
         x.display.sync()
-        with pytest.raises(StoppedError, match=f"window {first.id} 'pad' is not where it was"):
-            hand.move((200, 200))
+        with pytest.raises(StoppedError, match=f"window {pads[moved].id} 'pad' is not where it was"):
+            hand.move([(200, 200), (700, 700)][moved])
         hand.cancel()
-        assert not [n for n in first.of("move") if n.at == (160, 200)]
+        assert not [n for n in first.of("move") if n.at in ((160, 200), (700, 700))]
+        hand.footing = None
+        hand.move((640, 400))
     finally:
         first.close()
         second.close()

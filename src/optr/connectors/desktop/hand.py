@@ -91,7 +91,7 @@ class Hand:
         self.input_ns = self._pressed_ns = 0
         self.stopped = ""
         self.footing: Footing | None = None
-        self._pressed_on = 0
+        self._pressed_on: set[int] = set()
         self._held_buttons: set[str] = set()
         self._held_codes: set[int] = set()
         self._repeats = self._x.display.get_keyboard_control().auto_repeats
@@ -278,7 +278,7 @@ class Hand:
                     self._repeat(self._x.display, code, True)
             self._held_buttons.clear()
             self._held_codes.clear()
-            self._pressed_on = 0
+            self._pressed_on.clear()
 
     def _take_back(self, buttons: Collection[str], codes: Collection[int]) -> None:
         """Release what an input pressed that was not finished. What was down before stays so."""
@@ -293,7 +293,8 @@ class Hand:
                 self._repeat(self._x.display, code, True)
             self._held_buttons -= set(buttons)
             self._held_codes -= set(codes)
-            self._pressed_on = self._pressed_on if self._held_buttons else 0
+            if not self._held_buttons:
+                self._pressed_on.clear()
 
     def rearm(self) -> None:
         """Allow input again after the fail-safe.
@@ -415,7 +416,7 @@ class Hand:
         display = self._gui.platformModule._display
         display.grab_server()
         try:
-            if self._pressed_on and self.footing.is_lost(display, self._pressed_on):
+            if any(self.footing.is_lost(display, number) for number in self._pressed_on):
                 raise StoppedError(
                     "CANCELLED", "the window on which a button was pressed is gone: everything was released"
                 )
@@ -438,9 +439,16 @@ class Hand:
     def _move(self, to: Pixel, on_the_way: bool = False) -> None:
         def wrong(footing: Footing, display: Any) -> str:
             here = footing.wrong_on_the_way(display, to) if on_the_way else footing.wrong_at(display, to)
-            return here or footing.wrong_place(display, self._pressed_on)
+            return here or self._pressed_elsewhere(footing, display)
 
         self._give(lambda: self._gui.moveTo(*to, _pause=False), wrong, press=False)
+
+    def _pressed_elsewhere(self, footing: Footing, display: Any) -> str:
+        """About the windows on which the buttons were pressed that are down.
+
+        The first of them is told whatever the pointer does, or the next one if that has let go of it.
+        """
+        return next(filter(None, (footing.wrong_place(display, number) for number in self._pressed_on)), "")
 
     def _press(self, at: Pixel | None, button: str) -> None:
         if at is not None and at != self.position():
@@ -458,11 +466,10 @@ class Hand:
 
         def put() -> None:
             self._gui.failSafeCheck()
-            first = not self._held_buttons  # its window gets whatever the pointer does until the last one is released
             self._held_buttons.add(button)
             self._gui.platformModule._mouseDown(x, y, button)
-            if first:
-                self._pressed_on = self.footing.pixels.get((x, y), 0) if self.footing else 0
+            if self.footing is not None:
+                self._pressed_on |= {self.footing.pixels.get((x, y), 0)} - {0}
 
         def wrong(footing: Footing, display: Any) -> str:
             asked = "a window was to be moved or raised meanwhile" if self._manager.asked_again() else ""
@@ -474,7 +481,7 @@ class Hand:
         x, y = self.position()
 
         def wrong(footing: Footing, display: Any) -> str:
-            return footing.wrong_at(display) or footing.wrong_place(display, self._pressed_on)
+            return footing.wrong_at(display) or self._pressed_elsewhere(footing, display)
 
         def put() -> None:
             self._gui.failSafeCheck()
@@ -483,7 +490,7 @@ class Hand:
 
         self._give(put, wrong)
         if not self._held_buttons:
-            self._pressed_on = 0
+            self._pressed_on.clear()
 
     def _turn(self, wheel: Callable[..., None], notches: int) -> None:
         for _ in range(abs(notches)):
