@@ -16,6 +16,7 @@ from graph import Watcher
 from optr.connectors.desktop.messages import action_fields, result_of
 from optr.ros.desk_convert import to_msg
 from optr.ros.qos import EVENT_QOS, SCREEN_QOS, STATUS_QOS
+from optr.sentinel.desk_guard import RECOVERY
 from optr.stack import NodeEntry, load_stack
 from optr.supervisor import Child, Supervisor
 from optr_interfaces.msg import DesktopAction, DesktopResult, DesktopState, SentinelStatus, Verdict
@@ -93,7 +94,7 @@ class Seat:
 
     def verdict(self, number: int) -> Verdict:
         """What the sentinel made of an action."""
-        found = lambda: [v for v in self.verdicts if v.sequence == number]  # noqa: E731
+        found = lambda: [v for v in self.verdicts if v.sequence == number and v.operator_id != RECOVERY]  # noqa: E731
         self.watch.until(found, 15, f"a verdict on {number}")
         return found()[-1]
 
@@ -101,7 +102,7 @@ class Seat:
         """What came of an action that was allowed."""
         verdict = self.verdict(number)
         assert verdict.outcome == Verdict.ALLOWED, verdict
-        found = lambda: [r for r in self.results if r.sequence == number]  # noqa: E731
+        found = lambda: [r for r in self.results if r.sequence == number and r.operator_id != RECOVERY]  # noqa: E731
         self.watch.until(found, 15, f"a result of {number}")
         return result_of(found()[-1])
 

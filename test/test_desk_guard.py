@@ -472,13 +472,18 @@ def test_what_must_hold_before_and_after():
     assert "there is" in judge.end_task(view(error))
     assert code(a.Click(), view(error), judge) == Code.POSTCONDITION
     assert judge.recovery == (a.Key("escape"),)
+    assert not judge.judge(a.Key("escape"), view(error), 0, recovering=True).allowed
+    assert judge.take_recovery() == a.Key("escape")
+    assert not judge.judge(a.Key("escape"), view(error), 0).allowed
     assert judge.judge(a.Key("escape"), view(error), 0, recovering=True).allowed
-    assert not judge.recovery and not judge.judge(a.Key("escape"), view(error), 0, recovering=True).allowed
+    assert judge.take_recovery() is None and not judge.recovery
+    assert not judge.judge(a.Key("escape"), view(error), 0, recovering=True).allowed
+    assert "there is" in judge.still(view(error)) and judge.still(view()) == ""
     assert code(a.Click(), of=judge) == ""
     click = judge.judge(a.Click(), view(), 0)
     assert "suspected_no_op" in judge.over(click, a.ActionResult(True, a.Effect.SUSPECTED_NO_OP), view())
     assert code(a.Click(), of=judge) == Code.POSTCONDITION
-    judge.overlook()
+    judge.rearm()
     assert code(a.Click(), of=judge) == ""
 
 

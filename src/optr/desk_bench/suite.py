@@ -145,7 +145,7 @@ class DeskSuite:
         self._set_up.clear()
         state = DeskState(self.desk, self.site, self._set_up.work)
         self._set_up.run(made, state)
-        if said := self.desk.guard.begin_task(task.id, self.desk.look(), time.monotonic_ns()):
+        if said := self.desk.begin_task(task.id):
             raise DesktopError(f"the guard does not let task {task.id!r} begin: {said}")
         self._episode = DeskEpisode(made, state, time.monotonic() - began)
         return self.observe()

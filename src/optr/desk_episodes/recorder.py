@@ -38,7 +38,7 @@ from optr.desk_episodes.topics import ACTION, COMMAND, HUMAN, RESULT, SCREEN, ST
 from optr.episodes import Arrival, Recording, Storage
 from optr.episodes.bags.own_messages import message_bytes, topic_info
 from optr.errors import DesktopError
-from optr.sentinel.desk_guard import DeskVerdict
+from optr.sentinel.desk_guard import RECOVERY, DeskVerdict
 from optr.spec import Source
 
 PICTURES_HZ = 4.0
@@ -207,7 +207,8 @@ class DeskRecorder:
         }
 
     def _who(self) -> dict[str, Any]:
-        return {"operator_id": self._operator, "sequence": self._sequence}
+        by = RECOVERY if self._desk.recovering else self._operator
+        return {"operator_id": by, "sequence": self._sequence}
 
     def _write_state(self, view: DeskView) -> None:
         hand = self._desk.bridge.hand

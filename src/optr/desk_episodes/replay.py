@@ -15,6 +15,7 @@ from optr.connectors.desktop.seen import Window
 from optr.desk_episodes.episode import DeskEpisode, DeskStep, with_targets
 from optr.desk_episodes.places_again import PATCH_HALF, NotFoundError, Pixels, PlacesAgain
 from optr.errors import DesktopError
+from optr.sentinel.desk_guard import RECOVERY
 
 PATIENCE_S = 20.0
 _NAME = re.compile(r"\$\{([A-Za-z_]\w*)\}")
@@ -67,8 +68,9 @@ class Course:
 
 
 def course_of(episode: DeskEpisode) -> Course:
-    """What was carried out in an episode; what was refused, or was said about its end, is left out."""
-    steps = _without_repeats([s for s in episode.steps if not s.refused and not isinstance(s.action, _ENDS)])
+    """What was carried out in an episode, without what was refused, was said about its end, or mended a condition."""
+    done = [s for s in episode.steps if not s.refused and s.by != RECOVERY]
+    steps = _without_repeats([s for s in done if not isinstance(s.action, _ENDS)])
     return Course(steps, episode.secrets, episode.patches(steps, PATCH_HALF))
 
 

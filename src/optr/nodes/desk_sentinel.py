@@ -18,7 +18,7 @@ from std_srvs.srv import Trigger
 
 from optr.connectors.desktop.actions import ACTIONS, Ask, Focus, Rect
 from optr.connectors.desktop.let_go import let_go
-from optr.connectors.desktop.messages import action_of, result_of
+from optr.connectors.desktop.messages import action_fields, action_of, result_of
 from optr.connectors.desktop.sight import DeskSight
 from optr.connectors.desktop.stop_keys import StopKeys
 from optr.connectors.desktop.view import DeskView
@@ -33,7 +33,7 @@ from optr.ros.qos import EVENT_QOS, STATUS_QOS
 from optr.ros.stop_latch import StopKeeper
 from optr.sentinel import Code, Finding, GuardState, Outcome
 from optr.sentinel.desk_config import load_desk
-from optr.sentinel.desk_guard import DeskGuard, DeskVerdict
+from optr.sentinel.desk_guard import RECOVERY, DeskGuard, DeskVerdict
 from optr.sentinel.desk_watch import DeskWatch
 from optr.spec import stamp_ns
 from optr_interfaces.msg import (
@@ -41,6 +41,7 @@ from optr_interfaces.msg import (
     DesktopCommand,
     DesktopResult,
     DesktopState,
+    DesktopTarget,
     EpisodeStatus,
     SentinelStatus,
     Verdict,
@@ -83,8 +84,8 @@ class DeskSentinelNode(OptrNode[DeskSentinelParams]):
 
     Subscribes `action` (optr_interfaces/DesktopAction), `result`, `desktop/state` and, if asked for, the recorder's
     heartbeat. Publishes `command` (optr_interfaces/DesktopCommand), `sentinel/verdict`, `sentinel/status`. Services
-    `sentinel/stop`, `sentinel/rearm`, `sentinel/set_authority`, `sentinel/confirm`, `sentinel/begin_task`. The stop
-    chord of the settings stops it, and so does the pointer in a corner of the screen.
+    `sentinel/stop`, `sentinel/rearm`, `sentinel/set_authority`, `sentinel/confirm`, `sentinel/begin_task` and
+    `sentinel/end_task`. The stop chord of the settings stops it, and so does the pointer in a corner of the screen.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -104,7 +105,7 @@ class DeskSentinelNode(OptrNode[DeskSentinelParams]):
         self._came = 0.0
         self._judging = False
         self._verdict: DeskVerdict | None = None
-        self._ended_ns = 0
+        self._ended_ns = self._recoveries = 0
         self._asks: dict[str, str] = {}
         self._action_number = -1
         self._recorder_seen = 0
@@ -127,6 +128,7 @@ class DeskSentinelNode(OptrNode[DeskSentinelParams]):
         self.create_service(SetAuthority, "sentinel/set_authority", self._on_set_authority)
         self.create_service(ConfirmAction, "sentinel/confirm", self._on_confirm)
         self.create_service(BeginDesktopTask, "sentinel/begin_task", self._on_begin_task)
+        self.create_service(Trigger, "sentinel/end_task", self._on_end_task)
         self.create_timer(0.2, self._look_around, clock=self.steady)
         self._worker = threading.Thread(target=self._work, name="desk-eyes", daemon=True)
         self._worker.start()
@@ -227,9 +229,10 @@ class DeskSentinelNode(OptrNode[DeskSentinelParams]):
                     part.close()
         self._stop_keys = self._sight = None
 
-    def _judge(self, msg: DesktopAction) -> None:
+    def _judge(self, msg: DesktopAction, recovering: bool = False) -> bool:
+        """Have it done, if it is allowed; whether it is."""
         try:
-            verdict, view, window = self._judged(msg)
+            verdict, view, window = self._judged(msg, recovering)
         except Exception as err:  # whatever goes wrong here must not let anything through
             self.get_logger().error(f"{msg.kind} cannot be judged:\n{traceback.format_exc()}")
             failed = Finding(Code.RULE_FAILED, f"{type(err).__name__}: {err}")
@@ -242,8 +245,32 @@ class DeskSentinelNode(OptrNode[DeskSentinelParams]):
                 self._commands.publish(command_to_msg(msg, verdict, view, window, stamp))
             self._tell(msg, verdict)
             self._go_on()
+        return verdict.allowed
 
-    def _judged(self, msg: DesktopAction) -> tuple[DeskVerdict, DeskView, int]:
+    def _recover(self) -> None:
+        """Try what may lead out of where something does not hold, one action after the other."""
+        while (sight := self._sight) is not None:
+            try:
+                view = sight.seen()
+            except OptrError:  # the display is gone: told by whoever has it
+                return
+            with self.hot.lock:
+                if self._judging:  # of what waits behind this
+                    self._jobs.put(self._recover)
+                    return
+                free = self.watch.doing is None and self.watch.blocked is None
+                if not free or not self.guard.still(view) or (action := self.guard.take_recovery()) is None:
+                    self._show(changes_only=True)
+                    return
+                self._judging = True
+                self._recoveries += 1
+                fields = action_fields(action)
+            targets = [DesktopTarget(**t) for t in fields.pop("targets", ())]
+            msg = DesktopAction(**fields, targets=targets, operator_id=RECOVERY, sequence=self._recoveries)
+            if self._judge(msg, recovering=True):
+                return  # the next one comes when this one is over
+
+    def _judged(self, msg: DesktopAction, recovering: bool) -> tuple[DeskVerdict, DeskView, int]:
         """The verdict of an action, what was seen for it, and the window that a focus means."""
         nothing, action, window, sight = DeskView(_NOWHERE), None, 0, self._sight
         try:
@@ -265,8 +292,11 @@ class DeskSentinelNode(OptrNode[DeskSentinelParams]):
         except OptrError as err:
             return self._refused(Finding(Code.NO_SUCH_PLACE, str(err))), nothing, 0
         with self.hot.lock:
-            found = self.watch.against(msg.operator_id)  # it may have changed meanwhile
-            verdict = self.watch.refused(action, found) if found else self.guard.judge(action, view, _now())
+            # It may have changed meanwhile.
+            found = self.watch.blocked if recovering else self.watch.against(msg.operator_id)
+            if found is not None:
+                return self.watch.refused(action, found), view, window
+            verdict = self.guard.judge(action, view, _now(), recovering)
         return verdict, view, window
 
     def _refused(self, finding: Finding) -> DeskVerdict:
@@ -289,6 +319,8 @@ class DeskSentinelNode(OptrNode[DeskSentinelParams]):
                 if result.refused in _RELEASED:
                     self.guard.let_go()
             self.watch.doing = self._verdict = None
+        self._recover()
+        with self.hot.lock:
             self._go_on()
             self._show(changes_only=True)
 
@@ -352,19 +384,30 @@ class DeskSentinelNode(OptrNode[DeskSentinelParams]):
     def _on_begin_task(
         self, request: BeginDesktopTask.Request, response: BeginDesktopTask.Response
     ) -> BeginDesktopTask.Response:
+        response.message = self._looked(lambda view: self.guard.begin_task(request.task, view, _now()))
+        response.success = not response.message
+        return response
+
+    def _on_end_task(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.message = self._looked(self.guard.end_task)
+        response.success = not response.message
+        return response
+
+    def _looked(self, check: Callable[[DeskView], str]) -> str:
+        """What does not hold now, or why nobody can tell; where something is to be done about it, that begins."""
         sight = self._sight
         try:
             if sight is None:
                 raise DesktopError("the desktop is not seen")
             view = sight.seen()
         except OptrError as err:
-            response.message = str(err)
-            return response
+            return str(err)
         with self.hot.lock:
-            response.message = self.guard.begin_task(request.task, view, _now())
+            said = check(view)
+            mended = "; what the settings name to mend it is tried" if self.guard.recovery else ""
             self._show()
-        response.success = not response.message
-        return response
+        self._jobs.put(self._recover)
+        return said and said + mended
 
     # -- around ----------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from sensor_msgs.msg import Image
+from std_srvs.srv import Trigger
 
 from optr.connectors.desktop.actions import ActionResult, DesktopAction, Wait
 from optr.connectors.desktop.messages import action_fields, element_of, result_of, window_of
@@ -65,6 +66,7 @@ class GraphSeat:
         self._actions = node.create_publisher(ActionMsg, "action", EVENT_QOS)
         self._elements = node.create_client(ReadElements, "desktop/elements") if ELEMENTS in keys else None
         self._begin = node.create_client(BeginDesktopTask, "sentinel/begin_task")
+        self._end = node.create_client(Trigger, "sentinel/end_task")
         hear = self._hear
         node.hot.subscribe(DesktopState, "desktop/state", STATUS_QOS, hear("_state"))
         node.hot.subscribe(SentinelStatus, "sentinel/status", STATUS_QOS, hear("_sentinel"))
@@ -104,6 +106,7 @@ class GraphSeat:
         answer = self._call(self._begin, BeginDesktopTask.Request(task=task))
         if not answer.success:
             self._node.get_logger().warning(f"before the task: {answer.message}")
+            self._until(lambda: not self._missing(), _ANSWER_S)  # the sentinel may be mending it
 
     def observe(self, keys: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The newest of each; a picture that shows what the last action has changed, if one comes in time."""
@@ -165,8 +168,12 @@ class GraphSeat:
             return self._state.text if self._state is not None and self._state.stopped else ""
 
     def end(self) -> str:
-        """The sentinel looks at what must hold by itself, when the next task begins."""
-        return ""
+        """The sentinel looks at what must hold after the task."""
+        try:
+            answer = self._call(self._end, Trigger.Request())
+        except DesktopError as err:
+            return str(err)
+        return "" if answer.success else str(answer.message)
 
     # -- pieces ----------------------------------------------------------------------------------------------------
 

@@ -39,6 +39,10 @@ _LETS_GO = (a.KeyUp, a.Release, a.Done, a.Fail)
 _READ_ONLY = (a.Wait, a.Done, a.Fail, a.Ask)
 
 
+RECOVERY = "recovery"
+"""Who proposes what may lead out of where something that must hold does not."""
+
+
 @dataclass(frozen=True)
 class DeskVerdict:
     """What the guard made of one action.
@@ -85,7 +89,8 @@ class _Hold:
 
     code: Code
     duty: DeskDuty
-    retries: int
+    left: tuple[a.DesktopAction, ...]
+    trying: a.DesktopAction | None = None
     result: a.ActionResult | None = None
 
     def failing(self, view: DeskView) -> str:
@@ -150,9 +155,28 @@ class DeskGuard:
 
     @property
     def recovery(self) -> tuple[a.DesktopAction, ...]:
-        """What may be tried while it is held, by `judge` with `recovering`."""
+        """What is left to be tried while it is held."""
+        return () if self._hold is None else self._hold.left
+
+    def take_recovery(self) -> a.DesktopAction | None:
+        """The next of it, which `judge` with `recovering` then lets through once; None: nothing is left."""
         hold = self._hold
-        return hold.duty.recover if hold is not None and hold.retries > 0 else ()
+        if hold is None or not hold.left:
+            return None
+        hold.trying, *left = hold.left
+        hold.left = tuple(left)
+        return hold.trying
+
+    def still(self, view: DeskView) -> str:
+        """Look again at what must hold.
+
+        Returns:
+            What does not; empty: everything does, and nothing is held any more.
+        """
+        said = "" if self._hold is None else self._hold.failing(view)
+        if not said:
+            self._hold = None
+        return said
 
     def keeps(self, text: str) -> bool:
         """Whether a text holds a secret that was given, or what looks like one."""
@@ -168,13 +192,16 @@ class DeskGuard:
         self._confirmed.clear()
 
     def rearm(self) -> None:
-        """End a stop; everything has been released by then.
+        """A person ends a stop, when everything has been released; or, without one, takes it that something fails.
 
         Raises:
-            GuardError: If no stop is latched.
+            GuardError: If no stop is latched and nothing that must hold fails.
         """
+        if self._stop is None and self._hold is None:
+            raise GuardError("no stop is latched, and nothing is held")
         if self._stop is None:
-            raise GuardError("no stop is latched")
+            self._hold = None
+            return
         self._stop = None
         self.let_go()
 
@@ -224,10 +251,6 @@ class DeskGuard:
         self._hold = None
         return self._look(Code.POSTCONDITION, self.config.tasks.get(self._task), view)
 
-    def overlook(self) -> None:
-        """A person takes it that what must hold does not."""
-        self._hold = None
-
     # -- actions -------------------------------------------------------------------------------------------------
 
     def judge(self, action: Any, view: DeskView, now_ns: int, recovering: bool = False) -> DeskVerdict:
@@ -237,7 +260,7 @@ class DeskGuard:
             action: Anything; what is no action of a desktop is refused.
             view: The desktop, with everything that the action's selectors were resolved to.
             now_ns: Time of the clock that stamps the view [ns].
-            recovering: Whether it is one of `recovery`, which may be tried while the guard is held.
+            recovering: Whether it is what `take_recovery` gave, which may be tried while the guard is held.
         """
         if self._stop is not None:
             return self._given(DeskVerdict(action, Outcome.STOPPED, self._stop))
@@ -331,12 +354,11 @@ class DeskGuard:
         hold = self._hold
         if hold is None:
             return None
-        said = hold.failing(view)
+        said = self.still(view)
         if not said:
-            self._hold = None
             return None
-        if recovering and action in self.recovery:
-            hold.retries -= action == hold.duty.recover[-1]
+        if recovering and action == hold.trying:
+            hold.trying = None
             return None
         return Finding(hold.code, f"{hold.duty.name}: {said}", hold.duty.name)
 
@@ -392,7 +414,7 @@ class DeskGuard:
     def _look(self, code: Code, duty: DeskDuty | None, view: DeskView, result: a.ActionResult | None = None) -> str:
         if duty is None:
             return ""
-        hold = _Hold(code, duty, duty.retries, result)
+        hold = _Hold(code, duty, duty.recover * duty.retries, result=result)
         said = hold.failing(view)
         if said:
             self._hold = hold

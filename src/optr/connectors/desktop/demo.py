@@ -183,7 +183,7 @@ def judged(desk: Desk, task: DeskTask, given: Given, act: Callable[[DeskRun], ob
     """How a task went that is done by `act`, which raises a DesktopError if it cannot be."""
     run = DeskRun(task.name)
     began = time.monotonic()
-    desk.guard.begin_task(task.name, desk.look(), time.monotonic_ns())
+    desk.begin_task(task.name)
     try:
         act(run)
         run.text = task.check(desk, given, run)

@@ -55,6 +55,7 @@ class Desk:
         finder: Finds what selectors mean.
         browsers: Chromiums that were started here.
         watchers: Told of every action.
+        recovering: Whether what is done now leads out of where something that must hold does not.
     """
 
     def __init__(self, session: DesktopSession, guard: DeskGuard, ask: Ask | None = None) -> None:
@@ -73,6 +74,7 @@ class Desk:
         self.session = session
         self.guard = guard
         self.watchers: list[Watcher] = []
+        self.recovering = False
         self._judging = threading.Lock()
         self.hands = DeskHands(session, guard.config, self._stopped, ask)
         self.bridge, self.sight = self.hands.bridge, self.hands.sight
@@ -87,8 +89,60 @@ class Desk:
         """Carry an action out if the guard allows it, and say what came of it.
 
         `refused` names the rule that did not let it through; the details of the result hold `class`, how far it
-        reaches, and `request`, by which a person can `confirm` it, where one has to.
+        reaches, and `request`, by which a person can `confirm` it, where one has to; `afterwards`, what had to hold
+        after it and did not, and whether that was `recovered`.
         """
+        result = self._watched(action)
+        if "afterwards" not in result.details:
+            return result
+        with suppress(OptrError):  # the display is gone: the next action says so
+            return replace(result, details={**result.details, "recovered": not self._recover()})
+        return result
+
+    def begin_task(self, name: str) -> str:
+        """A task begins; where what must hold before it does not, what the settings name to mend it is tried.
+
+        Returns:
+            What still does not hold; empty: everything does.
+
+        Raises:
+            DesktopError: If the desktop cannot be seen.
+        """
+        view = self.look()
+        with self._judging:
+            said = self.guard.begin_task(name, view, time.monotonic_ns())
+        return said and self._recover()
+
+    def end_task(self) -> str:
+        """The task is over; as `begin_task`, about what must hold after it.
+
+        Raises:
+            DesktopError: If the desktop cannot be seen.
+        """
+        view = self.look()
+        with self._judging:
+            said = self.guard.end_task(view)
+        return said and self._recover()
+
+    def _recover(self) -> str:
+        """Try what may lead out of where something does not hold; what still does not."""
+        self.recovering = True
+        try:
+            while said := self._still():
+                action = self.guard.take_recovery()
+                if action is None:
+                    return said
+                self._watched(action)
+            return ""
+        finally:
+            self.recovering = False
+
+    def _still(self) -> str:
+        view = self.look()
+        with self._judging:
+            return self.guard.still(view)
+
+    def _watched(self, action: Any) -> a.ActionResult:
         for watcher in self.watchers:
             watcher.proposed(action, time.monotonic_ns())
         result = self._executed(action)
@@ -103,7 +157,7 @@ class Desk:
         except OptrError as err:
             return a.ActionResult(False, refused=str(Code.NO_SUCH_PLACE), text=str(err))
         with self._judging:
-            verdict = self.guard.judge(action, view, time.monotonic_ns())
+            verdict = self.guard.judge(action, view, time.monotonic_ns(), self.recovering)
         for watcher in self.watchers:
             watcher.judged(verdict, view, time.monotonic_ns())
         if not verdict.allowed:
@@ -130,10 +184,10 @@ class Desk:
         self.guard.let_go()
 
     def rearm(self) -> None:
-        """Go on after a stop.
+        """Go on after a stop; or, where nothing is stopped, although something that must hold does not.
 
         Raises:
-            OptrError: If nothing is stopped, or the pointer is still in a corner of the screen.
+            OptrError: If neither is so, or the pointer is still in a corner of the screen.
         """
         if self.bridge.stopped:
             self.bridge.rearm()

@@ -86,7 +86,7 @@ class MiniWob:
         self._load(task)
         self._page.evaluate(_START.format(limit_ms=round(TIME_LIMIT_S * 1000), seed=json.dumps(seed)))
         self._until("WOB_TASK_READY", f"the task {task}")
-        self.desk.guard.begin_task(task, self.desk.look(), time.monotonic_ns())
+        self.desk.begin_task(task)
         self._place = self._page_place()
         return self.look()
 

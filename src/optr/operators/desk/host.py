@@ -151,7 +151,7 @@ class DeskSeat:
 
     def begin(self, task: str) -> None:
         """The guard's budgets begin anew, and it looks at conditions of a task of that name."""
-        self._desk.guard.begin_task(task, self._desk.look(), time.monotonic_ns())
+        self._desk.begin_task(task)
 
     def observe(self, keys: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
         """As `observe`."""
@@ -175,8 +175,8 @@ class DeskSeat:
         return guard.reason.text if guard.state is GuardState.STOPPED and guard.reason is not None else ""
 
     def end(self) -> str:
-        """The guard looks at what must hold after the task."""
-        return self._desk.guard.end_task(self._desk.look())
+        """The guard looks at what must hold after the task, and what the settings name to mend it is tried."""
+        return self._desk.end_task()
 
 
 def run_desk(
