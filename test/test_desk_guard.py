@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from desk_oracle import SCREEN, Box, Facts, Oracle
@@ -158,6 +158,7 @@ def facts(of: list[Box]) -> Facts:
     st.sampled_from([CALC, NOTES, VAULT, TERM, DIALOG, 0]),
     st.permutations([1, 2, 3, 4, 5]),
 )
+@example([a.Press(), a.SetValue(a.Selector("text=Line"), "hello")], CALC, [1, 2, 3, 4, 5])
 def test_what_is_allowed_does_nothing_forbidden_and_what_is_refused_would(proposed, focus, layers):
     of = [replace(b, layer=layer) for b, layer in zip(boxes(focus), layers, strict=True)]
     judge, oracle = guard("classes: {irreversible: allow}"), Oracle(facts(of))

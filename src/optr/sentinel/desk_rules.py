@@ -354,7 +354,8 @@ class TerminalsRule(DeskRule):
     def _about_pointer(self, doing: Doing) -> str | None:
         if isinstance(doing.action, a.Invoke):
             return "something in a terminal is invoked"
-        if doing.after.buttons and not isinstance(doing.action, a.Press | a.Release):
+        pointed = any(t.pixel is not None and self._is_terminal(t.window) for t in doing.touches)
+        if pointed and doing.after.buttons and not isinstance(doing.action, a.Press | a.Release):
             # Whoever it was pressed on may be gone: then the terminal hears of its release, wherever it is, and pastes.
             return f"the {', '.join(sorted(doing.after.buttons))} button is down while the pointer is on a terminal"
         if isinstance(doing.action, a.Drag) and not all(self._is_terminal(w) for w in doing.reached):
