@@ -373,12 +373,38 @@ def test_every_window_that_a_button_is_down_on_has_to_stay(session, hand, x, mov
         with pytest.raises(StoppedError, match=f"window {pads[moved].id} 'pad' is not where it was"):
             hand.move([(200, 200), (700, 700)][moved])
         hand.cancel()
-        assert not [n for n in first.of("move") if n.at in ((160, 200), (700, 700))]
+        assert not [n for n in first.of("move") if n.at in ((200, 200), (700, 700))]
         hand.footing = None
         hand.move((640, 400))
     finally:
         first.close()
         second.close()
+
+
+def test_a_button_is_released_at_the_place_in_its_window_that_was_judged(session, x):
+    """Although the window moves while it is down: elsewhere in it nobody has allowed anything."""
+    slow, pad = Hand(session.display, Pace(0.4, 0.002, 0.0)), Pad(session.display, (400, 300))
+    try:
+        slow.footing = Footing({(100, 100): pad.id}, windows={pad.id: seen(pad, Rect(0, 0, 400, 300))})
+
+        def meanwhile():
+            pad.wait(lambda noted: any(n.kind == "press" for n in noted))
+            x.window(pad.id).configure(x=70, y=90)
+            x.display.sync()
+
+        thread = threading.Thread(target=meanwhile)
+        thread.start()
+        with pytest.raises(StoppedError, match="is not where it was") as stopped:
+            slow.click((100, 100))
+        thread.join()
+        pad.wait(lambda noted: any(n.kind == "release" for n in noted))
+        assert [n.at for n in pad.of("press", "release")] == [(100, 100), (170, 190)], "of the screen"
+        assert {n.at for n in pad.of("move")} <= {(100, 100), (170, 190)}
+        assert stopped.value.code == "OBSERVATION_STALE" and down(x) == (0, [])
+        assert slow.position() == (170, 190)
+    finally:
+        slow.close()
+        pad.close()
 
 
 def test_a_drag_passes_over_nothing_that_was_not_there(session, hand, pad, x):

@@ -75,6 +75,20 @@ class Footing:
         named = f"{there.id} {there.title!r}" if there else f"{top or 'none'}"
         return f"at pixel {pixel} there is not window {expected} any more, but {named}"
 
+    def moved(self, display: Any, number: int) -> tuple[int, int]:
+        """How far a window has moved since it was judged [px]; (0, 0), too, if nobody can tell."""
+        from Xlib.error import XError
+
+        window = self.windows.get(number)
+        if window is None or window.inner is None:
+            return 0, 0
+        client = display.create_resource_object("window", number)
+        try:
+            now = display.screen().root.translate_coords(client, 0, 0)
+        except XError:
+            return 0, 0
+        return int(now.x) - window.inner.x, int(now.y) - window.inner.y
+
     def wrong_place(self, display: Any, number: int) -> str:
         """About where a window lies and how large it is."""
         from Xlib.error import XError

@@ -91,7 +91,7 @@ class Hand:
         self.input_ns = self._pressed_ns = 0
         self.stopped = ""
         self.footing: Footing | None = None
-        self._pressed_on: set[int] = set()
+        self._pressed_on: list[int] = []
         self._held_buttons: set[str] = set()
         self._held_codes: set[int] = set()
         self._repeats = self._x.display.get_keyboard_control().auto_repeats
@@ -285,7 +285,7 @@ class Hand:
         from Xlib import X
         from Xlib.ext.xtest import fake_input
 
-        with self._giving, self._x.lock, shielded(self._x):
+        with self._giving, self._x.lock, shielded(self._x, self._gone_along):
             for button in buttons:
                 fake_input(self._x.display, X.ButtonRelease, _NUMBERS[button])
             for code in codes:
@@ -295,6 +295,18 @@ class Hand:
             self._held_codes -= set(codes)
             if not self._held_buttons:
                 self._pressed_on.clear()
+
+    def _gone_along(self, at: Pixel) -> Pixel:
+        """Where the pointer were if it had gone with the window on which a button is down, which has moved since.
+
+        Released there, the button is released at the place in the window that was judged, and at none that was not.
+        """
+        if self.footing is None or not self._pressed_on:
+            return at
+        dx, dy = self.footing.moved(self._x.display, self._pressed_on[0])
+        to = at[0] + dx, at[1] + dy
+        inside = all(0 < place < size - 1 for place, size in zip(to, self.size, strict=True))
+        return to if inside else at
 
     def rearm(self) -> None:
         """Allow input again after the fail-safe.
@@ -468,8 +480,9 @@ class Hand:
             self._gui.failSafeCheck()
             self._held_buttons.add(button)
             self._gui.platformModule._mouseDown(x, y, button)
-            if self.footing is not None:
-                self._pressed_on |= {self.footing.pixels.get((x, y), 0)} - {0}
+            there = self.footing.pixels.get((x, y), 0) if self.footing is not None else 0
+            if there and there not in self._pressed_on:
+                self._pressed_on.append(there)
 
         def wrong(footing: Footing, display: Any) -> str:
             asked = "a window was to be moved or raised meanwhile" if self._manager.asked_again() else ""

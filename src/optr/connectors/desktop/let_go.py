@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from optr.connectors.desktop.x11 import X11
+
+Pixel = tuple[int, int]
 
 
 def let_go(display: str) -> None:
@@ -31,20 +33,30 @@ def let_go(display: str) -> None:
 
 
 @contextmanager
-def shielded(x: X11) -> Iterator[None]:
+def shielded(x: X11, place: Callable[[Pixel], Pixel] = lambda at: at) -> Iterator[None]:
     """Have a button that is released meanwhile reach the window that it was pressed on, or none.
 
     A window that is closed or hidden while a button is down on it is not told of the release; what lies there by then
     would be, and a terminal pastes when the middle button is released. A window of ours lies over it meanwhile.
+
+    Args:
+        x: By which it is released.
+        place: Where that shall be, given where the pointer is; asked while nothing else happens in the X server.
     """
     from Xlib import X
+    from Xlib.ext.xtest import fake_input
 
     x.display.grab_server()
     try:
-        at = x.root.query_pointer()
-        place = (int(at.root_x) - 1, int(at.root_y) - 1, 3, 3, 0, X.CopyFromParent)
-        shield = x.root.create_window(*place, window_class=X.InputOnly, override_redirect=True)
+        found = x.root.query_pointer()
+        at = int(found.root_x), int(found.root_y)
+        to = place(at)
+        shield = x.root.create_window(
+            *(to[0] - 1, to[1] - 1, 3, 3, 0, X.CopyFromParent), window_class=X.InputOnly, override_redirect=True
+        )
         shield.map()
+        if to != at:
+            fake_input(x.display, X.MotionNotify, x=to[0], y=to[1])
         yield
         shield.destroy()
     finally:
