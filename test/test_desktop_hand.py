@@ -407,6 +407,27 @@ def test_a_button_is_released_at_the_place_in_its_window_that_was_judged(session
         pad.close()
 
 
+def test_so_is_one_that_is_cancelled_and_the_corner_leaves_the_pointer_where_it_is(hand, x, session):
+    pad = Pad(session.display, (400, 300))
+    try:
+        hand.footing = Footing({(100, 100): pad.id}, windows={pad.id: seen(pad, Rect(0, 0, 400, 300))})
+        hand.press((100, 100))
+        x.window(pad.id).configure(x=70, y=90)
+        x.display.sync()
+        hand.cancel()
+        pad.wait(lambda noted: any(n.kind == "release" for n in noted))
+        assert [n.at for n in pad.of("release")] == [(170, 190)] and down(x) == (0, [])
+        hand.footing = Footing({(170, 190): pad.id}, windows={pad.id: seen(pad, Rect(70, 90, 400, 300))})
+        hand.press((170, 190))
+        warp(x, (0, 0))
+        pad.wait(lambda noted: sum(n.kind == "release" for n in noted) == 2)
+        assert hand.position() == (0, 0) and hand.stopped
+        warp(x, (640, 400))
+        hand.rearm()
+    finally:
+        pad.close()
+
+
 def test_a_drag_passes_over_nothing_that_was_not_there(session, hand, pad, x):
     """Also where whoever was dragged from has let go of the pointer: what lies on the way would get all of it."""
     whole = seen(pad, Rect(0, 0, WIDTH, HEIGHT))

@@ -75,19 +75,11 @@ class Footing:
         named = f"{there.id} {there.title!r}" if there else f"{top or 'none'}"
         return f"at pixel {pixel} there is not window {expected} any more, but {named}"
 
-    def moved(self, display: Any, number: int) -> tuple[int, int]:
-        """How far a window has moved since it was judged [px]; (0, 0), too, if nobody can tell."""
-        from Xlib.error import XError
-
+    def place_in(self, number: int, pixel: Pixel) -> Pixel | None:
+        """Where a pixel lies in a window as it was judged, from its upper left corner; None: nobody knows."""
         window = self.windows.get(number)
-        if window is None or window.inner is None:
-            return 0, 0
-        client = display.create_resource_object("window", number)
-        try:
-            now = display.screen().root.translate_coords(client, 0, 0)
-        except XError:
-            return 0, 0
-        return int(now.x) - window.inner.x, int(now.y) - window.inner.y
+        inner = None if window is None else window.inner
+        return None if inner is None else (pixel[0] - inner.x, pixel[1] - inner.y)
 
     def wrong_place(self, display: Any, number: int) -> str:
         """About where a window lies and how large it is."""

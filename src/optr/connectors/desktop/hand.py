@@ -91,7 +91,7 @@ class Hand:
         self.input_ns = self._pressed_ns = 0
         self.stopped = ""
         self.footing: Footing | None = None
-        self._pressed_on: list[int] = []
+        self._pressed_on: dict[int, Pixel | None] = {}
         self._held_buttons: set[str] = set()
         self._held_codes: set[int] = set()
         self._repeats = self._x.display.get_keyboard_control().auto_repeats
@@ -260,8 +260,12 @@ class Hand:
             cancelled.set()
         self.release_all()
 
-    def release_all(self) -> None:
-        """Release every button and key that is down, at once, whatever PyAutoGUI says."""
+    def release_all(self, here: bool = False) -> None:
+        """Release every button and key that is down, at once, whatever PyAutoGUI says.
+
+        Args:
+            here: Whether buttons are released where the pointer is; else where their place was judged last.
+        """
         with self._giving, self._x.lock:
             from Xlib import X
             from Xlib.ext.xtest import fake_input
@@ -270,7 +274,7 @@ class Hand:
             buttons = {n for n in range(1, 6) if mask >> (7 + n) & 1} | {_NUMBERS[b] for b in self._held_buttons}
             pressed = self._x.display.query_keymap()
             codes = {8 * i + bit for i, byte in enumerate(pressed) for bit in range(8) if byte >> bit & 1}
-            with shielded(self._x):
+            with shielded(self._x, (lambda at: at) if here else self._gone_along):
                 for button in buttons:
                     fake_input(self._x.display, X.ButtonRelease, button)
                 for code in codes | self._held_codes:
@@ -297,15 +301,21 @@ class Hand:
                 self._pressed_on.clear()
 
     def _gone_along(self, at: Pixel) -> Pixel:
-        """Where the pointer were if it had gone with the window on which a button is down, which has moved since.
+        """Where the place is now that was judged last in the window on which a button is down: it may have moved.
 
-        Released there, the button is released at the place in the window that was judged, and at none that was not.
+        Released there, the button is released at no place in that window that nobody has judged.
         """
-        if self.footing is None or not self._pressed_on:
+        from Xlib.error import XError
+
+        number, place = next(iter(self._pressed_on.items()), (0, None))
+        if place is None:
             return at
-        dx, dy = self.footing.moved(self._x.display, self._pressed_on[0])
-        to = at[0] + dx, at[1] + dy
-        inside = all(0 < place < size - 1 for place, size in zip(to, self.size, strict=True))
+        try:
+            corner = self._x.root.translate_coords(self._x.window(number), 0, 0)
+        except XError:
+            return at
+        to = int(corner.x) + place[0], int(corner.y) + place[1]
+        inside = all(0 < there < size - 1 for there, size in zip(to, self.size, strict=True))
         return to if inside else at
 
     def rearm(self) -> None:
@@ -392,7 +402,7 @@ class Hand:
 
     def _fail_safe(self) -> None:
         self.stopped = "FAIL_SAFE"
-        self.release_all()
+        self.release_all(here=True)
         raise self._refusal()
 
     def _refusal(self) -> StoppedError:
@@ -453,7 +463,16 @@ class Hand:
             here = footing.wrong_on_the_way(display, to) if on_the_way else footing.wrong_at(display, to)
             return here or self._pressed_elsewhere(footing, display)
 
-        self._give(lambda: self._gui.moveTo(*to, _pause=False), wrong, press=False)
+        def put() -> None:
+            self._gui.moveTo(*to, _pause=False)
+            self._was_judged(to)
+
+        self._give(put, wrong, press=False)
+
+    def _was_judged(self, pixel: Pixel) -> None:
+        """Keep where in the windows on which buttons are down the pointer is, as it was judged."""
+        for number in self._pressed_on:
+            self._pressed_on[number] = self.footing.place_in(number, pixel) if self.footing is not None else None
 
     def _pressed_elsewhere(self, footing: Footing, display: Any) -> str:
         """About the windows on which the buttons were pressed that are down.
@@ -481,8 +500,9 @@ class Hand:
             self._held_buttons.add(button)
             self._gui.platformModule._mouseDown(x, y, button)
             there = self.footing.pixels.get((x, y), 0) if self.footing is not None else 0
-            if there and there not in self._pressed_on:
-                self._pressed_on.append(there)
+            if there:
+                self._pressed_on.setdefault(there, None)
+            self._was_judged((x, y))
 
         def wrong(footing: Footing, display: Any) -> str:
             asked = "a window was to be moved or raised meanwhile" if self._manager.asked_again() else ""
