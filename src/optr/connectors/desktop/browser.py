@@ -33,8 +33,10 @@ _OFFERS_NOTHING = {
     "autofill": {"profile_enabled": False, "credit_card_enabled": False},
     "credentials_enable_service": False,
     "profile": {"password_manager_enabled": False, "password_manager_leak_detection": False},
+    "signin": {"allowed": False, "allowed_on_next_startup": False},
 }
-"""A list of names that once were typed, or a question whether to save a password, would lie over the page."""
+"""A list of names that once were typed, or a question whether to save a password, would lie over the page; an offer to
+sign in to Chromium has the words of many pages."""
 
 
 def is_browser(program: str) -> bool:
