@@ -407,6 +407,30 @@ def test_a_button_is_released_at_the_place_in_its_window_that_was_judged(session
         pad.close()
 
 
+def test_a_pointer_does_not_move_where_nothing_is_released_or_nobody_knows_of_what(session, hand, x):
+    pads = Pad(session.display), Pad(session.display, (300, 300))
+    try:
+        first, second = pads
+        windows = {first.id: seen(first, Rect(0, 0, WIDTH, HEIGHT)), second.id: seen(second, Rect(0, 0, 300, 300))}
+        hand.footing = Footing({(600, 600): first.id, (100, 100): second.id}, windows=windows)
+        hand.press((600, 600))
+        x.window(first.id).configure(x=40)
+        x.display.sync()
+        with pytest.raises(StoppedError, match="is not where it was"):
+            hand.press((100, 100), "right")
+        assert hand.position() == (600, 600) and hand.held_buttons == ("left",)
+        x.window(first.id).configure(x=0)
+        x.display.sync()
+        hand.press((100, 100), "right")
+        x.window(second.id).configure(x=40)
+        x.display.sync()
+        hand.cancel()
+        assert hand.position() == (100, 100) and down(x) == (0, [])
+    finally:
+        first.close()
+        second.close()
+
+
 def test_so_is_one_that_is_cancelled_and_the_corner_leaves_the_pointer_where_it_is(hand, x, session):
     pad = Pad(session.display, (400, 300))
     try:

@@ -274,7 +274,7 @@ class Hand:
             buttons = {n for n in range(1, 6) if mask >> (7 + n) & 1} | {_NUMBERS[b] for b in self._held_buttons}
             pressed = self._x.display.query_keymap()
             codes = {8 * i + bit for i, byte in enumerate(pressed) for bit in range(8) if byte >> bit & 1}
-            with shielded(self._x, (lambda at: at) if here else self._gone_along):
+            with shielded(self._x, _here if here or not buttons else self._gone_along):
                 for button in buttons:
                     fake_input(self._x.display, X.ButtonRelease, button)
                 for code in codes | self._held_codes:
@@ -289,7 +289,9 @@ class Hand:
         from Xlib import X
         from Xlib.ext.xtest import fake_input
 
-        with self._giving, self._x.lock, shielded(self._x, self._gone_along):
+        if not buttons and not codes:
+            return
+        with self._giving, self._x.lock, shielded(self._x, self._gone_along if buttons else _here):
             for button in buttons:
                 fake_input(self._x.display, X.ButtonRelease, _NUMBERS[button])
             for code in codes:
@@ -307,7 +309,9 @@ class Hand:
         """
         from Xlib.error import XError
 
-        number, place = next(iter(self._pressed_on.items()), (0, None))
+        if len(self._pressed_on) != 1:  # of several nobody knows which is told
+            return at
+        ((number, place),) = self._pressed_on.items()
         if place is None:
             return at
         try:
@@ -624,6 +628,10 @@ class Hand:
         self._release_key(stroke)
         if shift:
             self._release_key(shift)
+
+
+def _here(at: Pixel) -> Pixel:
+    return at
 
 
 def _steps(path: Sequence[Pixel], count: int) -> Iterator[Pixel]:
