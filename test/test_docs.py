@@ -102,16 +102,20 @@ def test_the_rule_of_the_sentinel_document_works(tmp_path):
 
 def test_the_configurations_of_the_sentinel_document_are_read(tmp_path):
     from optr.sentinel import Guard, load_config
+    from optr.sentinel.desk_config import load_desk
     from optr.spec import load_spec
 
     text = (ROOT / "docs" / "sentinel.md").read_text(encoding="utf-8")
     blocks = [b for b in re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL) if "gentle" not in b]
-    assert len(blocks) == 2
-    spec = load_spec("so101_tabletop")
+    assert len(blocks) == 3
+    spec, path = load_spec("so101_tabletop"), tmp_path / "rules.yaml"
     for block in blocks:
-        path = tmp_path / "rules.yaml"
         path.write_text(block)
-        Guard(spec, load_config(spec, path))
+        if block.startswith("desk:"):
+            (duty,) = load_desk(path).tasks.values()
+            assert duty.before and duty.after and duty.recover and duty.retries == 2
+        else:
+            Guard(spec, load_config(spec, path))
 
 
 def test_the_sentinel_document_names_every_code_and_rule():
