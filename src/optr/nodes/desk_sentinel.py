@@ -249,7 +249,7 @@ class DeskSentinelNode(OptrNode[DeskSentinelParams]):
 
     def _recover(self) -> None:
         """Try what may lead out of where something does not hold, one action after the other."""
-        while (sight := self._sight) is not None:
+        while (sight := self._sight) is not None and self.guard.holding is not None:
             try:
                 view = sight.seen()
             except OptrError:  # the display is gone: told by whoever has it
