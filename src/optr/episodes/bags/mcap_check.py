@@ -149,7 +149,7 @@ class _Walk:
 
     def _index(self, at: int, index: MessageIndex) -> None:
         if self.followed:
-            self.followed[max(self.followed)][index.channel_id] = at
+            self.followed[next(reversed(self.followed))][index.channel_id] = at  # of the chunk before it
         there = self.offsets.pop(index.channel_id, None)
         if there is None or sorted(there) != sorted(index.records):
             name = self.scan.channels[index.channel_id].topic if index.channel_id in self.scan.channels else "?"
