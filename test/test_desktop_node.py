@@ -337,6 +337,9 @@ def test_a_desktop_that_dies_is_seen_and_another_one_is_taken(graph, seat):
     assert seat.refused(Wait("time", timeout_s=0.1)) == "DISPLAY_LOST"
     graph.start_again("desktop")
     seat.watch.until(lambda: seat.state.home != before, 20, "another desktop")
+    # As long as the dead one is still known to DDS, two publish the state, and the sentinel holds as it should.
+    sources = lambda: seat.watch.node.count_publishers(seat.name("desktop/state"))  # noqa: E731
+    seat.watch.until(lambda: sources() == 1, 30, "the dead one to be forgotten")
     seat.wait_ready()
     with pad_on(seat) as pad:
         assert seat.do(Click(middle(pad))).executed
